@@ -1,0 +1,38 @@
+# make demo   train, search and report on emoji: the whole of msiam in two minutes
+# make test   lint, types and tests
+# make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export MSIAM_DATA ?= ../shared/data
+
+.PHONY: demo test lint recipes clean
+
+demo: $(VENV)/demo
+	$(BIN)/msiam demo
+
+test: lint
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+recipes: $(VENV)/dev
+	$(BIN)/python benchmarks/recipes.py
+
+# One environment; each stamp says which extras are in it.
+$(VENV)/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev,pretrained]'
+	touch $@ $(VENV)/demo
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

@@ -1,0 +1,72 @@
+"""msiam: the toolkit for matching things with two towers.
+
+Everything public is here, and is imported when it is first asked for, so that ``import msiam``
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msiam import errors as errors
+    from msiam.data.sources import open_table as open_table
+    from msiam.evaluation.evaluator import Embedded as Embedded
+    from msiam.evaluation.evaluator import Evaluator as Evaluator
+    from msiam.evaluation.evaluator import Result as Result
+    from msiam.gallery.backend import Backend as Backend
+    from msiam.gallery.gallery import Gallery as Gallery
+    from msiam.losses.base import Loss as Loss
+    from msiam.losses.base import Targets as Targets
+    from msiam.mining.batch import Miner as Miner
+    from msiam.paths import resolve as resolve
+    from msiam.recipe import Recipe as Recipe
+    from msiam.registry.hookspecs import hookimpl as hookimpl
+    from msiam.registry.options import Options as Options
+    from msiam.run import Run as Run
+    from msiam.run import load as load
+    from msiam.run import train as train
+    from msiam.towers.encoder import Encoder as Encoder
+    from msiam.towers.encoder import Rejected as Rejected
+    from msiam.towers.model import Model as Model
+    from msiam.towers.tower import Tower as Tower
+
+_HOME = {
+    "Backend": "msiam.gallery.backend",
+    "Embedded": "msiam.evaluation.evaluator",
+    "Encoder": "msiam.towers.encoder",
+    "Evaluator": "msiam.evaluation.evaluator",
+    "Gallery": "msiam.gallery.gallery",
+    "Loss": "msiam.losses.base",
+    "Miner": "msiam.mining.batch",
+    "Model": "msiam.towers.model",
+    "Options": "msiam.registry.options",
+    "Recipe": "msiam.recipe",
+    "Rejected": "msiam.towers.encoder",
+    "Result": "msiam.evaluation.evaluator",
+    "Run": "msiam.run",
+    "Targets": "msiam.losses.base",
+    "Tower": "msiam.towers.tower",
+    "errors": "msiam.errors",
+    "hookimpl": "msiam.registry.hookspecs",
+    "load": "msiam.run",
+    "open_table": "msiam.data.sources",
+    "resolve": "msiam.paths",
+    "train": "msiam.run",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'msiam' has no attribute '{name}'")
+    module = importlib.import_module(_HOME[name])
+    value = module if name == "errors" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

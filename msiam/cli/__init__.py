@@ -1,0 +1,47 @@
+"""The command line: a command a file. torch is imported only inside the commands that need it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import typer
+
+from msiam.errors import MsiamError
+from msiam.registry import registry
+
+#: The file of each command; its function has the same name.
+COMMANDS = ("train", "evaluate", "embed", "index", "search", "match", "plugins", "demo")
+
+
+def application() -> typer.Typer:
+    """All commands: the core's, then what plugins add."""
+    cli = typer.Typer(
+        name="msiam",
+        help="The toolkit for matching things with two towers: train, evaluate, index, search.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name in COMMANDS:
+        module = importlib.import_module(f"msiam.cli.{name}")
+        cli.command(name)(getattr(module, name))
+    registry().add_commands(cli)
+    return cli
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    # Fork-safe tokenizers, and no notices of libraries between our own lines.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        application()()
+    except MsiamError as error:
+        message = " ".join(str(error).split())
+        print(f"msiam: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("msiam: stopped; go on with the same command and --resume", file=sys.stderr)
+        raise SystemExit(130) from None

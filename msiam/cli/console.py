@@ -1,0 +1,69 @@
+"""What commands share: where they print, and how they read a key=value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from msiam.errors import DataError, RecipeError
+
+#: People read stderr while results go to stdout, so that a script can take them.
+progress = Console(stderr=True)
+output = Console()
+
+
+def print_json(value: Any) -> None:
+    """A result for scripts: JSON on stdout, and nothing else there."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Figures by evaluator, chance and the ends of the confidence interval beside them."""
+    for evaluator, figures in metrics.items():
+        table = Table(title=evaluator, title_justify="left", box=None, pad_edge=False)
+        for heading in ("figure", "value", "95 % interval", "by chance"):
+            table.add_column(heading, justify="left" if heading == "figure" else "right")
+        for name, value in figures.items():
+            if name.rpartition("/")[2] in ("low", "high") or "chance" in name.split("/"):
+                continue
+            low, high = figures.get(f"{name}/low"), figures.get(f"{name}/high")
+            side, _, last = name.rpartition("/")
+            chance = figures.get("/".join(filter(None, (side, "chance", last))))
+            interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
+            table.add_row(name, f"{value:.4f}", interval, "" if chance is None else f"{chance:.4f}")
+        output.print(table)
+        output.print()
+
+
+def pairs(text: str, option: str, example: str) -> dict[str, str]:
+    """``a=b,c=d`` as a dict.
+
+    Raises:
+        RecipeError: a part without ``=``.
+    """
+    found = {}
+    for part in text.split(","):
+        key, equals, value = part.strip().partition("=")
+        if not (key and equals and value):
+            raise RecipeError(f"{option} {text}: write it as name=value, for example {example}")
+        found[key] = value
+    return found
+
+
+def only_column(columns: Mapping[str, str], found: Iterable[str], table: str) -> str:
+    """The one column of the model that a table has.
+
+    Raises:
+        DataError: it has none of them, or several.
+    """
+    fitting = [column for column in columns if column in set(found)]
+    if len(fitting) != 1:
+        raise DataError(
+            f"{table}: has {' and '.join(fitting) or 'no column'} of the model's columns "
+            f"({', '.join(columns)}); name one with --column"
+        )
+    return fitting[0]

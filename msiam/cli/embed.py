@@ -1,0 +1,40 @@
+"""msiam embed: a table's embeddings, to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msiam.cli.console import only_column, output, print_json, progress
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
+    table: Annotated[str, typer.Argument(help="The table to embed.")],
+    out: Annotated[Path, typer.Option(help="Where to: a .parquet file of id and embedding.")],
+    column: Annotated[
+        str | None, typer.Option(help="Which column, where the table has several.")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(help="The column with the rows' ids [row numbers].")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Embed one column of a table; unreadable rows are set aside and named."""
+    from msiam.data.sources import open_table
+    from msiam.embed import embed_table
+    from msiam.run import load
+    from msiam.training.progress import items_bar
+
+    model = load(run).model
+    column = column or only_column(model.columns, open_table(table).dataset.column_names, table)
+    with items_bar(progress, "embedding") as bar:
+        written = embed_table(model, table, out, column, id, bar)
+    if json:
+        print_json({"file": str(out), "embedded": written.count, "rejected": written.rejected})
+        return
+    for row, reason in written.rejected:
+        progress.print(f"row {row} is left out: {reason}", highlight=False)
+    output.print(f"{written.count:,} embeddings of {model.dim} numbers: {out}", highlight=False)

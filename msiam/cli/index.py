@@ -1,0 +1,51 @@
+"""msiam index: a table to a searchable gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msiam.cli.console import only_column, output, print_json, progress
+
+
+def index(
+    run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
+    table: Annotated[str, typer.Argument(help="The table whose rows become records.")],
+    column: Annotated[
+        str | None, typer.Option(help="Which column to index, where the table has several.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The gallery's folder [RUN/gallery].")] = None,
+    id: Annotated[
+        str | None, typer.Option(help="The column with the records' ids [row numbers].")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="A registered index backend.")] = "faiss",
+    json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
+) -> None:
+    """Embed a table's rows and build a gallery that msiam search can search."""
+    from msiam.data.sources import open_table
+    from msiam.gallery.gallery import Gallery
+    from msiam.run import load
+    from msiam.training.progress import items_bar
+
+    model = load(run).model
+    folder = out or run / "gallery"
+    column = column or only_column(model.columns, open_table(table).dataset.column_names, table)
+    with items_bar(progress, "indexing") as bar:
+        gallery = Gallery.build(
+            model, table, column, folder, id, backend=backend, run=run, progress=bar
+        )
+    if json:
+        print_json(
+            {
+                "gallery": str(folder),
+                "column": column,
+                "records": len(gallery),
+                "rejected": gallery.rejected,
+            }
+        )
+        return
+    for row, reason in gallery.rejected:
+        progress.print(f"row {row} is left out: {reason}", highlight=False)
+    output.print(f"{len(gallery):,} records of column '{column}': {folder}", highlight=False)

@@ -1,0 +1,98 @@
+"""msiam train: a recipe, or a table and its columns, to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from msiam.cli.console import output, pairs, print_json, print_metrics, progress
+from msiam.errors import RecipeError
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML).")] = None,
+    data: Annotated[str | None, typer.Option(help="Without a recipe: the table.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Without a recipe: column=encoder,column=encoder.")
+    ] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="All columns share one tower.")] = False,
+    label: Annotated[
+        str | None, typer.Option(help="Labelled pairs: column=VALUE, the value that means same.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder [runs/NAME].")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again.")] = False,
+    allow_rejected: Annotated[
+        bool, typer.Option("--allow-rejected", help="Go on though over 5 % cannot be read.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Train a model from a recipe; evaluate it; write the run with its report.
+
+    Without a recipe: msiam train --data pairs.csv --columns question1=lstm,question2=lstm
+    --shared --label is_duplicate=1
+    """
+    from msiam.recipe import Recipe, apply_override
+
+    if recipe is not None and (data or columns):
+        raise RecipeError("train: give a recipe, or --data with --columns, but not both")
+    if recipe is not None:
+        resolved = Recipe.read(recipe, set_)
+    elif data and columns:
+        content = recipe_content(
+            data, pairs(columns, "--columns", "title=lstm,body=lstm"), shared, label, loss
+        )
+        for override in set_ or []:
+            apply_override(content, override)
+        resolved = Recipe.parse(content, "command line")
+    else:
+        raise RecipeError("train: give a recipe, or --data TABLE with --columns NAME=ENCODER,…")
+
+    from msiam.run import train as train_run
+
+    run = train_run(
+        resolved,
+        folder=out,
+        resume=resume,
+        overwrite=overwrite,
+        allow_rejected=allow_rejected,
+        console=progress,
+    )
+    if json:
+        print_json({"run": str(run.folder.path), "metrics": run.metrics})
+        return
+    print_metrics(run.metrics)
+    output.print(f"run:    {run.folder.path}", highlight=False, soft_wrap=True)
+    output.print(f"report: {run.folder.report}", highlight=False, soft_wrap=True)
+
+
+def recipe_content(
+    table: str, columns: dict[str, str], shared: bool, label: str | None, loss: str | None
+) -> dict[str, Any]:
+    """The recipe that the options stand for."""
+    from msiam.recipe import scalar
+
+    encoders = sorted(set(columns.values()))
+    if shared and len(encoders) > 1:
+        raise RecipeError(
+            f"--shared: one tower has one encoder; --columns names {' and '.join(encoders)}"
+        )
+    tower_of = {column: "shared" if shared else column for column in columns}
+    content: dict[str, Any] = {
+        "name": Path(table).stem or "run",
+        "data": {"table": table},
+        "columns": tower_of,
+        "towers": {tower_of[column]: {"encoder": name} for column, name in columns.items()},
+    }
+    if label:
+        ((column, value),) = pairs(label, "--label", "is_duplicate=1").items()
+        content["data"]["label"] = {"column": column, "same": scalar(value)}
+    if loss:
+        content["loss"] = loss
+    return content

@@ -1,0 +1,109 @@
+"""Which rows make a batch, and what a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from msiam.data.examples import Examples, Towers
+from msiam.data.items import Items
+from msiam.towers.encoder import Encoder
+
+
+class Rows(Dataset[int]):
+    """The row numbers 0 … n − 1, as the data set of a DataLoader; the collator does the rest.
+
+    It also keeps the epoch: ``accelerate`` tells it to the data set however deep it wraps the
+    batch sampler, as it does when several processes resume in the middle of an epoch.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class BatchSampler(Sampler[list[int]]):
+    """All rows once an epoch, shuffled, in batches of row numbers.
+
+    The order depends on seed and epoch alone, so that a resumed run sees what it would have seen.
+    Use it as ``DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=collator)``.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int = 0, drop_last: bool = False) -> None:
+        self.rows = Rows(n)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.drop_last = drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        self.rows.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.rows.epoch]).permutation(len(self.rows))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+
+class Collator:
+    """Row numbers to what a training step needs: each distinct item of the step once.
+
+    Called with B positions in ``examples``, it returns a dict of
+
+    - ``batches``: tower -> the encoder's batch of the step's distinct items;
+    - ``index``: column -> int64 (B,), where in its tower's batch each row's item is;
+    - ``groups``: column -> int64 (B,), see ``Examples``;
+    - ``same``: bool (B,), only for labelled pairs;
+    - ``rows``: int64 (B,), the rows' numbers in their table.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        towers: Towers,
+        items: Mapping[str, Items],
+        encoders: Mapping[str, Encoder],
+    ) -> None:
+        self.examples = examples
+        self.towers = towers
+        self.items = items
+        self.encoders = encoders
+
+    def __call__(self, positions: Sequence[int]) -> dict[str, Any]:
+        step = self.examples.select(np.asarray(positions))
+        batches: dict[str, dict[str, Tensor]] = {}
+        index: dict[str, Tensor] = {}
+        for tower, encoder in self.encoders.items():
+            columns = [column for column, name in self.towers.items() if name == tower]
+            numbers = np.stack([step.columns[column] for column in columns])
+            distinct, where = np.unique(numbers, return_inverse=True)
+            features = self.items[tower].features
+            batches[tower] = encoder.collate([features[number] for number in distinct.tolist()])
+            for column, places in zip(columns, where.reshape(numbers.shape), strict=True):
+                index[column] = torch.from_numpy(places)
+        batch = {
+            "batches": batches,
+            "index": index,
+            "groups": {column: torch.from_numpy(g) for column, g in step.groups.items()},
+            "rows": torch.from_numpy(step.rows),
+        }
+        if step.same is not None:
+            batch["same"] = torch.from_numpy(step.same)
+        return batch

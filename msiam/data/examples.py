@@ -1,0 +1,177 @@
+"""Examples: pairs (or tuples) of items by number, the groups they form, and whether they match."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msiam.errors import DataError
+
+if TYPE_CHECKING:
+    from msiam.data.sources import Table
+
+Columns = Mapping[str, np.ndarray]
+Towers = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n rows of a table, as item numbers.
+
+    Attributes:
+        columns: column -> item number of each row, int64 (n,), in the numbering of its tower.
+        groups: column -> group of each row's item, int64 (n,); see :func:`positive_groups`.
+        same: bool (n,) for labelled pairs; None where every row is a positive.
+        rows: int64 (n,), the row's number in its table, from 0, for messages and reports.
+    """
+
+    columns: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+    same: np.ndarray | None
+    rows: np.ndarray
+
+    @classmethod
+    def build(cls, columns: Columns, towers: Towers, same: np.ndarray | None = None) -> Examples:
+        """All rows whose every item could be read.
+
+        Args:
+            columns: column -> item number of each row of the table, (n,); −1 where rejected.
+            towers: column -> its tower, by which two columns share one numbering.
+            same: bool (n,), whether each row is a positive; None: all are.
+        """
+        rows = np.flatnonzero(np.all([numbers >= 0 for numbers in columns.values()], axis=0))
+        kept = {column: numbers[rows] for column, numbers in columns.items()}
+        same = None if same is None else same[rows]
+        return cls(kept, positive_groups(kept, towers, same), same, rows)
+
+    @classmethod
+    def join(cls, parts: Sequence[Examples], towers: Towers) -> Examples:
+        """Several tables of one task as one; a row of an unlabelled one is a positive.
+
+        The groups are found anew, since a pair of one table may tie items of another together.
+        """
+        columns = {c: np.concatenate([p.columns[c] for p in parts]) for c in parts[0].columns}
+        same = None
+        if any(part.same is not None for part in parts):
+            same = np.concatenate(
+                [np.ones(len(p), bool) if p.same is None else p.same for p in parts]
+            )
+        rows = np.concatenate([part.rows for part in parts])
+        return cls(columns, positive_groups(columns, towers, same), same, rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, index: np.ndarray) -> Examples:
+        """The rows at ``index``: positions (m,) or a mask (n,). Groups stay as they are."""
+        return Examples(
+            {column: numbers[index] for column, numbers in self.columns.items()},
+            {column: groups[index] for column, groups in self.groups.items()},
+            None if self.same is None else self.same[index],
+            self.rows[index],
+        )
+
+
+def positive_groups(
+    columns: Columns, towers: Towers, same: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Column -> the group of each row's item, int64 (n,).
+
+    Two items are of one group if positive pairs lead from one to the other. Items of one group
+    are never each other's negatives. Group numbers run over all towers.
+    """
+    nodes = _nodes(columns, towers)
+    count = 1 + max((int(n.max()) for n in nodes.values() if len(n)), default=-1)
+    first, *others = nodes.values()
+    positive = slice(None) if same is None else same
+    edges = [(first[positive], other[positive]) for other in others]
+    label = components(edges, count)
+    return {column: label[numbers] for column, numbers in nodes.items()}
+
+
+def row_components(columns: Columns, towers: Towers) -> np.ndarray:
+    """The connected component of each row in the graph of *all* pairs, int64 (n,)."""
+    return next(iter(positive_groups(columns, towers).values()))
+
+
+def components(edges: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
+    """The smallest node that each node 0 … count − 1 is connected with, int64 (count,).
+
+    Hooking and pointer jumping (Shiloach and Vishkin, 1982), a numpy pass a round: each root
+    hangs itself under its smallest neighbour, trees are flattened, and edges are drawn anew
+    between the roots. O(log count) rounds.
+    """
+    label = np.arange(count)
+    left = np.concatenate([a for a, _ in edges]) if edges else label[:0]
+    right = np.concatenate([b for _, b in edges]) if edges else label[:0]
+    while True:
+        left, right = label[left], label[right]
+        apart = left != right
+        if not apart.any():
+            return label
+        left, right = left[apart], right[apart]
+        np.minimum.at(label, np.maximum(left, right), np.minimum(left, right))
+        while not np.array_equal(above := label[label], label):
+            label = above
+
+
+def _nodes(columns: Columns, towers: Towers) -> dict[str, np.ndarray]:
+    """Item numbers of all towers in one range: each tower's begin where another's end."""
+    sizes: dict[str, int] = {}
+    for column, numbers in columns.items():
+        tower = towers[column]
+        sizes[tower] = max(sizes.get(tower, 0), 1 + int(numbers.max(initial=-1)))
+    starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
+    return {column: numbers + starts[towers[column]] for column, numbers in columns.items()}
+
+
+def labels(table: Table, column: str, same: object) -> np.ndarray:
+    """Whether each row is a positive: its label is ``same``. bool (n,).
+
+    A label may be a text, a number or a boolean: '1', 1, 1.0 and true are one value. The only
+    other value of the column means "not the same".
+
+    Raises:
+        DataError: a null, a third value (the message has the row), or one value that is not
+            ``same``.
+    """
+    where = f"{table.name}: column '{column}'"
+    wanted = _plain(same)
+    values = table.values(column)
+    plain = [_plain(value) for value in values]
+    if None in plain:
+        row = plain.index(None)
+        raise DataError(f"{where}: row {row} (from 0) has no label; give it one or drop the row")
+    counts = Counter(plain)
+    others = [value for value, _ in counts.most_common() if value != wanted]
+    if wanted not in counts:
+        found = ", ".join(repr(value) for value in others[:5])
+        raise DataError(f"{where}: no row has the label that means same, {same!r}; found: {found}")
+    if len(others) > 1:
+        row = next(row for row, value in enumerate(plain) if value not in (wanted, others[0]))
+        raise DataError(
+            f"{where}: row {row} (from 0) has the label {values[row]!r}, which is neither "
+            f"{wanted} (same) nor {others[0]} (not the same)"
+        )
+    return np.array([value == wanted for value in plain])
+
+
+def _plain(value: object) -> str | None:
+    """A label in one spelling, by which labels of different types are compared; None: null."""
+    text = "" if value is None else str(value).strip()
+    if text.lower() in ("true", "yes"):  # YAML reads an unquoted yes as true
+        return "1"
+    if text.lower() in ("false", "no"):
+        return "0"
+    try:
+        number = float(text)
+    except ValueError:
+        return text or None
+    if math.isnan(number):
+        return None
+    return str(int(number)) if number.is_integer() else str(number)

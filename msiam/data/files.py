@@ -1,0 +1,224 @@
+"""The core's readers of tables: a function (path) -> datasets.Dataset for each kind of file.
+
+Everything is read into memory by pyarrow: nothing is written to the user's cache.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from msiam.errors import DataError, one_of
+
+METADATA = "metadata.csv"
+PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+PICTURES_AT_ONCE = 1000  # a run of pictures is one Arrow chunk, which holds at most 2 GB
+
+# Numbers that look the same when they are written again: "007" is a name, "nan" is a text.
+_NUMBER = {
+    pa.int64(): r"^-?(0|[1-9][0-9]*)$",
+    pa.float64(): r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$",
+}
+
+
+def read_parquet(path: Path) -> datasets.Dataset:
+    """A .parquet file, with the features that ``datasets`` or pandas noted in it."""
+    return from_arrow(pyarrow.parquet.read_table(path))
+
+
+def read_csv(path: Path) -> datasets.Dataset:
+    """A .csv or .tsv in UTF-8 with a header. A column of numbers becomes numbers; all else is text.
+
+    No text stands for null ("NA" and "null" are texts); an empty cell among numbers does.
+
+    Raises:
+        DataError: no header, or a row with too many or too few cells; the message has its line.
+    """
+    return _parse_csv(path.read_bytes(), str(path), "\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+def read_json(path: Path) -> datasets.Dataset:
+    """A .json or .jsonl file in UTF-8: one list of objects, or an object a line.
+
+    Raises:
+        DataError: a line that is no JSON, an entry that is no object.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    rows = []
+    if text.lstrip().startswith("["):
+        rows = json.loads(text)
+    else:
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}: line {number} is no JSON: {error.msg}") from error
+    return from_rows(rows, str(path))
+
+
+def read_imagefolder(path: Path) -> datasets.Dataset:
+    """A folder or a zip with a metadata.csv, whose ``file_name`` names a picture beside it.
+
+    The rows are those of metadata.csv, with a column ``image`` of ``{"bytes", "path"}``. Pictures
+    in a folder are named and not yet read. An archive is opened once and read in storage order
+    into memory, since its pictures one by one take minutes.
+
+    Raises:
+        DataError: no metadata.csv or several, no column file_name, a damaged archive.
+    """
+    if path.is_dir():
+        found = [sheet.relative_to(path).as_posix() for sheet in path.rglob(METADATA)]
+        sheet = path.resolve() / _only_sheet(found, path)
+        rows = read_csv(sheet)
+        names = _file_names(rows, sheet)
+        return _with_images(rows, [{"bytes": None, "path": str(sheet.parent / n)} for n in names])
+    with zipfile.ZipFile(path) as archive:
+        found = [n for n in archive.namelist() if posixpath.basename(n) == METADATA]
+        inside = _only_sheet(found, path)
+        rows = _parse_csv(archive.read(inside), f"{path}/{inside}", ",")
+        folder = posixpath.dirname(inside)
+        names = [
+            posixpath.normpath(posixpath.join(folder, name))
+            for name in _file_names(rows, path / inside)
+        ]
+        contents = _read_members(archive, set(names), path)
+    # A picture that is not in the archive keeps its path, by which its row is then rejected.
+    return _with_images(
+        rows, [{"bytes": contents.get(name), "path": f"{path}/{name}"} for name in names]
+    )
+
+
+def from_arrow(table: pa.Table) -> datasets.Dataset:
+    """A data set in memory. Categories, which ``datasets`` does not know, become their values."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(
+                number, field.name, table.column(number).cast(field.type.value_type)
+            )
+    return datasets.Dataset(table)
+
+
+def from_rows(rows: list[Any], name: str) -> datasets.Dataset:
+    """Rows given as dicts; a key that a row has not is null there.
+
+    Raises:
+        DataError: a row is no dict, or a column mixes types; the message begins with ``name``.
+    """
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(f"{name}: row {number} is {type(row).__name__}, not keys and values")
+    if not any(rows):
+        return datasets.Dataset.from_dict({})
+    columns = []
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [str(v) if isinstance(v := row.get(key), Path) else v for row in rows]
+        try:
+            columns.append(datasets.Dataset.from_dict({key: values}))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(
+                f"{name}: column '{key}' is not of one type: {' '.join(str(error).split())}"
+            ) from error
+    return datasets.concatenate_datasets(columns, axis=1)
+
+
+def _parse_csv(data: bytes, name: str, delimiter: str) -> datasets.Dataset:
+    header = next(_cells(data, delimiter), None)
+    if not header or len(set(header)) < len(header):
+        raise DataError(f"{name}: its first line must name each column once; it has {header}")
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            pyarrow.csv.ReadOptions(block_size=1 << 24),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
+        )
+    except pa.ArrowInvalid:
+        _blame_line(data, name, delimiter, len(header))
+        raise
+    return from_arrow(pa.table([_typed(c) for c in table.columns], table.schema.names))
+
+
+def _cells(data: bytes, delimiter: str) -> Any:
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    return csv.reader(text, delimiter=delimiter)
+
+
+def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
+    """Raise for the first row that is not as wide as the header, by the line that it begins on."""
+    rows = _cells(data, delimiter)
+    begins = 1
+    for row in rows:
+        if row and len(row) != width:
+            raise DataError(
+                f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
+                f"a text with '{delimiter}' or a line break in it stands in double quotes"
+            )
+        begins = rows.line_num + 1
+
+
+def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers where every cell that is not empty is one; else the text as it is."""
+    cells = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    if cells.null_count == len(cells):
+        return column
+    for kind, pattern in _NUMBER.items():
+        if pc.all(pc.match_substring_regex(cells, pattern)).as_py():
+            try:
+                return cells.cast(kind)
+            except pa.ArrowInvalid:  # more digits than 64 bits hold
+                return column
+    return column
+
+
+def _only_sheet(found: list[str], path: Path) -> str:
+    if len(found) != 1:
+        has = f"{len(found)} of them ({', '.join(sorted(found)[:3])} …)" if found else "none"
+        raise DataError(
+            f"{path}: a folder of pictures needs one {METADATA} with the column file_name; "
+            f"it has {has}"
+        )
+    return found[0]
+
+
+def _file_names(rows: datasets.Dataset, sheet: Path) -> list[str]:
+    if "file_name" not in rows.column_names or "image" in rows.column_names:
+        raise DataError(
+            f"{sheet}: needs the column file_name and none called image, which will hold the "
+            f"pictures; {one_of('file_name', rows.column_names)}"
+        )
+    return [str(name) for name in rows["file_name"]]
+
+
+def _read_members(archive: zipfile.ZipFile, wanted: set[str], path: Path) -> dict[str, bytes]:
+    contents = {}
+    for member in sorted(archive.infolist(), key=lambda m: m.header_offset):
+        if member.filename in wanted:
+            try:
+                contents[member.filename] = archive.read(member)
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+                # RuntimeError: how zipfile asks for a password.
+                raise DataError(f"{path}: {member.filename} cannot be unpacked: {error}") from error
+    return contents
+
+
+def _with_images(rows: datasets.Dataset, images: list[dict[str, Any]]) -> datasets.Dataset:
+    chunks = [
+        pa.array(images[start : start + PICTURES_AT_ONCE], PICTURE)
+        for start in range(0, len(images), PICTURES_AT_ONCE)
+    ]
+    table = rows.data.table.append_column("image", pa.chunked_array(chunks, PICTURE))
+    features = datasets.Features({**rows.features, "image": datasets.Image(decode=False)})
+    return datasets.Dataset(table.replace_schema_metadata(features.arrow_schema.metadata))

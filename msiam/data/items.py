@@ -1,0 +1,197 @@
+"""Items: the distinct raw things that a tower reads, numbered, each prepared once."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from msiam.data.sources import Table
+from msiam.errors import DataError
+from msiam.paths import replacing
+from msiam.towers.encoder import Encoder, Rejected
+
+CHUNK = 1024  # items handed to an encoder at a time
+LOOK = 100  # values of a column that are looked at to see whether its tower can read it
+ALLOWED_SHARE = 0.05  # of rejected rows; with more, something else is wrong
+
+
+class RejectedRow(NamedTuple):
+    """A row that is set aside, since one of its items cannot be read. Rows count from 0."""
+
+    table: str
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass
+class Items:
+    """The distinct items of one tower, over all of its columns and tables.
+
+    Attributes:
+        values: raw item by number: a text, a ``{"bytes", "path"}`` dict, the path of a file …
+        features: what the encoder prepared of it, by number; empty until :meth:`prepare`.
+        numbers: (table's key, column) -> item number of each row, int64 (n,); −1 where rejected.
+        refused: whether the encoder cannot read the item, by number, bool; its feature is empty.
+        rejected: the rows set aside so far.
+        names: table's key -> its name, for messages.
+    """
+
+    values: list[Any] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+    numbers: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    refused: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    rejected: list[RejectedRow] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def collect(
+        cls, tables: Mapping[str, Table], columns: Sequence[str], tower: str, encoder: Encoder
+    ) -> Items:
+        """Number the distinct items of ``columns`` in all ``tables``, in order of appearance.
+
+        Two items are one if they are the same text, the same bytes, or the path of the same file.
+        Rows with a null or empty item, or one of a wrong type, are rejected. The encoder need not
+        be fitted: nothing is prepared yet.
+
+        Raises:
+            DataError: a column is missing, or the tower cannot read what it holds.
+        """
+        items = cls(names={key: table.name for key, table in tables.items()})
+        known: dict[Hashable, int] = {}
+        for key, table in tables.items():
+            for column in columns:
+                table.require(column)
+                _check_readable(table, column, tower, encoder)
+                items.numbers[key, column] = items._number(table, column, encoder, known)
+        items.refused = np.zeros(len(items), bool)
+        return items
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def _number(
+        self, table: Table, column: str, encoder: Encoder, known: dict[Hashable, int]
+    ) -> np.ndarray:
+        numbers = np.full(len(table), -1, np.int64)
+        row = 0
+        for batch in table.dataset.select_columns([column]).iter(CHUNK):
+            for value in batch[column]:
+                item = _located(value, table.root, encoder)
+                reason = _fault(item, encoder)
+                if reason:
+                    self.rejected.append(RejectedRow(table.name, row, column, reason))
+                else:
+                    numbers[row] = number = known.setdefault(identity(item), len(self.values))
+                    if number == len(self.values):
+                        self.values.append(item)
+                row += 1
+        return numbers
+
+    def prepare(self, encoder: Encoder, progress: Callable[[int], object] | None = None) -> None:
+        """Prepare each item once, by a fitted encoder; reject the rows of those it refuses.
+
+        Args:
+            progress: told after each chunk how many items it had.
+        """
+        self.features = []
+        reasons: dict[int, str] = {}
+        for start in range(0, len(self), CHUNK):
+            features = encoder.prepare(self.values[start : start + CHUNK])
+            for number, feature in enumerate(features, start):
+                if isinstance(feature, Rejected):
+                    reasons[number] = feature.reason
+                    feature = np.empty(0, np.uint8)
+                self.features.append(feature)
+            if progress is not None:
+                progress(len(features))
+        self.refused[list(reasons)] = True
+        for (key, column), numbers in self.numbers.items():
+            for row in np.flatnonzero(np.isin(numbers, list(reasons))).tolist():
+                reason = reasons[int(numbers[row])]
+                self.rejected.append(RejectedRow(self.names[key], row, column, reason))
+                numbers[row] = -1
+
+
+def identity(item: Any) -> Hashable:
+    """What two items share if and only if they are the same item."""
+    if isinstance(item, str):
+        return item
+    content = item.get("bytes") if isinstance(item, dict) else item
+    if isinstance(content, bytes):
+        return blake2b(content, digest_size=16).digest()
+    return type(item), repr(item)
+
+
+def _located(value: Any, root: Path | None, encoder: Encoder) -> Any:
+    """A file's name, for an encoder that reads files, as its full path; all else as it is."""
+    if isinstance(value, dict) and "bytes" in value and not value["bytes"]:
+        name = value.get("path")
+        value = name if encoder.reads_files or not name else value
+    if encoder.reads_files and isinstance(value, str) and value.strip() and "\0" not in value:
+        return os.path.realpath(value if root is None else root / value)
+    return value
+
+
+def _fault(item: Any, encoder: Encoder) -> str | None:
+    """Why a value is no item of this encoder's; None if it is one."""
+    if item is None:
+        return "null"
+    if isinstance(item, str | bytes) and not item.strip():
+        return "empty"
+    if not encoder.accepts(item):
+        return f"{_describe(item)}, which is no {encoder.modality}"
+    return None
+
+
+def _check_readable(table: Table, column: str, tower: str, encoder: Encoder) -> None:
+    head = table.dataset.select_columns([column])[:LOOK][column]
+    first = [v for v in (_located(v, table.root, encoder) for v in head) if v is not None]
+    if first and not any(encoder.accepts(value) for value in first):
+        raise DataError(
+            f"{table.name}: column '{column}' holds {_describe(first[0])}, which tower '{tower}' "
+            f"cannot read: its encoder {type(encoder).__name__} reads {encoder.modality}; bind the "
+            "column to a tower that reads it"
+        )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a dict with {', '.join(map(repr, value))}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '…'}"
+
+
+def write_rejected(
+    path: Path, rejected: Sequence[RejectedRow], total: int, allowed: float | None = ALLOWED_SHARE
+) -> None:
+    """List rejected rows in a CSV file (table, row, column, reason); raise if they are too many.
+
+    Args:
+        total: rows in all tables together, the rejected ones among them.
+        allowed: the largest share of them; None: any (``--allow-rejected``).
+
+    Raises:
+        DataError: more rows are rejected than allowed. The list is written all the same.
+    """
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(RejectedRow._fields)
+        writer.writerows(rejected)
+    count = len({(entry.table, entry.row) for entry in rejected})
+    if allowed is not None and count > allowed * total:
+        common = Counter((entry.column, entry.reason) for entry in rejected)
+        ((column, reason), times) = common.most_common(1)[0]
+        raise DataError(
+            f"{count} of {total} rows cannot be read, more than {allowed:.0%}; the commonest "
+            f"reason, {times} times: column '{column}': {reason}; {path} lists them; mend them, or "
+            "go on without them by --allow-rejected"
+        )

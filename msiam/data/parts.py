@@ -1,0 +1,155 @@
+"""A recipe's tables as three parts that share no item: train, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from msiam.data.examples import Examples, labels
+from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
+from msiam.data.sources import Source, Table, open_table
+from msiam.data.splits import split, without_leaks
+from msiam.recipe import Data
+from msiam.towers.model import Model
+
+Progress = Callable[[int], object]
+
+
+@dataclass
+class Parts:
+    """What a model is trained and measured on.
+
+    Attributes:
+        items: by tower, its distinct items over all tables.
+        examples: by part ("train", "validation", "test"); a part may be missing.
+        rows: how many rows all tables have together.
+        notes: what was left out, and why, in plain sentences.
+        rejected: rows set aside since an item of theirs cannot be read.
+    """
+
+    items: dict[str, Items]
+    examples: dict[str, Examples]
+    rows: int
+    notes: list[str] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> str:
+        """The part that figures are reported on: the test, or validation where there is none."""
+        return "test" if len(self.examples.get("test", ())) else "validation"
+
+
+def training_parts(
+    data: Data,
+    model: Model,
+    seed: int,
+    source: Source | None = None,
+    test: Source | None = None,
+) -> Parts:
+    """Open the tables, number their items, and split the rows. Nothing is prepared yet.
+
+    ``source`` and ``test`` are rows given from Python, in the place of the recipe's tables.
+
+    Raises:
+        DataError: a table, column or label that cannot be read.
+    """
+    tables = {"table": open_table(source if source is not None else data.table)}
+    if data.more is not None:
+        tables["more"] = open_table(data.more)
+    held_out_table = test if test is not None else data.test
+    if held_out_table is not None:
+        tables["test"] = open_table(held_out_table)
+    items = collect(tables, model)
+    columns = model.columns
+    examples = {key: examples_of(key, table, items, columns, data) for key, table in tables.items()}
+
+    base = examples["table"]
+    notes = []
+    shares = {"validation": _share(data.split.validation, base)}
+    if "test" in tables:
+        base, dropped = without_leaks(base, examples["test"], columns)
+        notes += _dropped(tables["table"], "test", dropped)
+    else:
+        shares["test"] = _share(data.split.test, base)
+    chosen, note = split(base, columns, shares, seed)
+    notes.append(note)
+    parts = {part: base.select(index) for part, index in chosen.items()}
+    if "test" in tables:
+        parts["test"] = examples["test"]
+    if "more" in tables:
+        more = examples["more"]
+        for part in ("validation", "test"):
+            more, dropped = without_leaks(more, parts[part], columns)
+            notes += _dropped(tables["more"], part, dropped)
+        parts["train"] = Examples.join([parts["train"], more], columns)
+    return Parts(items, parts, _rows(tables), notes)
+
+
+def _share(asked: float, examples: Examples) -> float:
+    """A share of the rows, where a number of rows may be asked for."""
+    return asked if asked < 1 else asked / max(len(examples), 1)
+
+
+def _dropped(table: Table, part: str, rows: int) -> list[str]:
+    """What leaving leaking rows out took, in a sentence."""
+    if not rows:
+        return []
+    return [f"{rows:,} training rows of {table.name} were left out: they share items with {part}."]
+
+
+def test_part(data: Data, model: Model, source: Source) -> Parts:
+    """Another table as the part to measure on."""
+    tables = {"test": open_table(source)}
+    items = collect(tables, model)
+    examples = examples_of("test", tables["test"], items, model.columns, data)
+    return Parts(items, {"test": examples}, _rows(tables))
+
+
+def _rows(tables: Mapping[str, Table]) -> int:
+    return sum(len(table) for table in tables.values())
+
+
+def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
+    """By tower, the distinct items of its columns."""
+    return {
+        name: Items.collect(
+            tables,
+            [c for c, t in model.columns.items() if t == name],
+            name,
+            model.tower(name).encoder,
+        )
+        for name in model.towers
+    }
+
+
+def examples_of(
+    key: str, table: Table, items: Mapping[str, Items], columns: Mapping[str, str], data: Data
+) -> Examples:
+    """The rows of one table whose items can all be read."""
+    same = None
+    if data.label is not None and key != "more":
+        same = labels(table, data.label.column, data.label.same)
+    numbers = {c: items[tower].numbers[key, c] for c, tower in columns.items()}
+    return Examples.build(numbers, columns, same)
+
+
+def prepare(
+    parts: Parts, model: Model, rejected_file: Path, allow: bool, progress: Progress | None = None
+) -> None:
+    """Prepare each item once, and leave out the rows of those that cannot be read.
+
+    Raises:
+        DataError: more than 5 % of the rows cannot be read, and that is not allowed. They are
+            listed in ``rejected_file`` all the same.
+    """
+    for name, items in parts.items.items():
+        items.prepare(model.tower(name).encoder, progress)
+        parts.rejected += items.rejected
+    if parts.rejected:
+        write_rejected(rejected_file, parts.rejected, parts.rows, None if allow else ALLOWED_SHARE)
+    for part, examples in parts.examples.items():
+        refused = [parts.items[model.columns[c]].refused[n] for c, n in examples.columns.items()]
+        parts.examples[part] = examples.select(~np.any(refused, axis=0))

@@ -1,0 +1,99 @@
+"""The contract of an evaluator: a held-out part, embedded, in; figures and curves out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from msiam.errors import TrainingError
+from msiam.registry.options import Options
+
+if TYPE_CHECKING:
+    from msiam.data.examples import Examples
+    from msiam.evaluation.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A held-out part, embedded. The similarity of two vectors is their inner product.
+
+    Attributes:
+        examples: the rows; a row names an item of each column by its number.
+        vectors: by tower, (items, D) float32, L2-normalised, in the order of the item numbers.
+        towers: the tower of each column.
+
+    Raises:
+        TrainingError: a vector of these rows is not finite. Comparisons with NaN are false, so
+            that a model which has diverged would otherwise rank every answer first.
+    """
+
+    examples: Examples
+    vectors: dict[str, np.ndarray]
+    towers: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for column, numbers in self.examples.columns.items():
+            used = np.unique(numbers)
+            broken = used[~np.isfinite(self.of(column)[used]).all(axis=1)]
+            if len(broken):
+                raise TrainingError(
+                    f"tower '{self.towers[column]}' embeds {len(broken)} of the {len(used)} items "
+                    f"of '{column}' as no number (NaN or infinite); the model has diverged: "
+                    "train with a lower learning rate"
+                )
+
+    def of(self, column: str) -> np.ndarray:
+        """(items, D): the vectors of the column's tower, by item number."""
+        return self.vectors[self.towers[column]]
+
+    def rows(self, column: str) -> np.ndarray:
+        """(n, D): the vectors of the column's items, in the order of the examples."""
+        return self.of(column)[self.examples.columns[column]]
+
+
+@dataclass
+class Result:
+    """What an evaluator found.
+
+    Attributes:
+        metrics: flat names, such as ``auc`` or ``title_to_body/recall@1``. What guessing would
+            reach stands under ``chance/`` (``title_to_body/chance/recall@1``), the ends of a 95 %
+            confidence interval under ``/low`` and ``/high``.
+        curves: what the report draws, as JSON can hold it: any of ``roc``, ``histogram`` and
+            ``recall``, in the shapes that ``msiam.evaluation.plots`` describes.
+        headline: the main figures beside chance, in a plain sentence.
+    """
+
+    metrics: dict[str, float]
+    curves: dict[str, Any] = field(default_factory=dict)
+    headline: str = ""
+
+
+class Evaluator(ABC):
+    """Measures a model on a held-out part. A plugin subclasses this."""
+
+    Options: ClassVar[type[Options]] = Options
+    #: The metric that early stopping watches: always there, and larger is better.
+    primary: ClassVar[str]
+
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    @abstractmethod
+    def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:
+        """Measure; ``calibration`` is what was chosen on validation, where that is known.
+
+        Raises:
+            DataError: these examples cannot be measured in this way; the message says why.
+        """
+
+
+def percent(share: float) -> str:
+    """A share as people read it: 81.2 %; close to nothing or to all, two digits: 0.025 %."""
+    rest = 100 * min(share, 1 - share)
+    digits = 1 if rest >= 1 or rest <= 0 else min(4, 1 - math.floor(math.log10(rest)))
+    return f"{100 * share:.{digits}f} %"

@@ -1,0 +1,176 @@
+"""What a report shows beside its figures: confident mistakes and sample searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.directions import Direction, directions
+from msiam.evaluation.evaluator import Embedded, percent
+from msiam.evaluation.pairs import find_pairs
+
+#: By tower, its raw items by number (``Items.values``).
+Values = Mapping[str, Sequence[Any]]
+BLOCK = 256  # queries at a time
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something the model got wrong.
+
+    Attributes:
+        items: heading -> raw item, shown side by side.
+        said: what the model said, as a clause; the report goes on with a semicolon.
+        truth: what is right, as a clause.
+        score: the similarity that misled it.
+        probability: how sure it was of what it said, 0 to 1; None where nothing is calibrated.
+        row: the row in the source table, from 0.
+    """
+
+    items: dict[str, Any]
+    said: str
+    truth: str
+    score: float
+    probability: float | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item that a search found."""
+
+    item: Any
+    score: float
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """A query and what was nearest to it, best first.
+
+    Attributes:
+        query: the raw item.
+        hits: the nearest items.
+        source, target: the columns of the query and of the hits.
+        rank: where the first right item stands, from 1.
+    """
+
+    query: Any
+    hits: list[Hit]
+    source: str
+    target: str
+    rank: int
+
+
+def most_confident_mistakes(
+    embedded: Embedded, calibration: Calibration, values: Values, n: int = 8
+) -> list[Mistake]:
+    """The pairs that the calibration is surest about, of those that it judges wrongly."""
+    found: list[tuple[float, Mistake]] = []
+    for pairs in find_pairs(embedded):
+        scores = pairs.scores(embedded)
+        said = calibration.same(scores)
+        probability = calibration.probability(scores)
+        sure = np.where(said, probability, 1 - probability)
+        wrong = np.flatnonzero(said != pairs.same)
+        for i in wrong[np.argsort(-sure[wrong], kind="stable")][:n]:
+            items = {
+                column: values[embedded.towers[column]][numbers[i]]
+                for column, numbers in zip(pairs.columns, pairs.items, strict=True)
+            }
+            mistake = Mistake(
+                items,
+                said=f"Said {_verdict(said[i])}, {percent(sure[i])} sure, at score {scores[i]:.3f}",
+                truth=f"they are {'the ' if pairs.same[i] else ''}{_verdict(pairs.same[i])}",
+                score=float(scores[i]),
+                probability=float(sure[i]),
+                row=int(embedded.examples.rows[pairs.examples[i]]),
+            )
+            found.append((-float(sure[i]), mistake))
+    return [mistake for _, mistake in sorted(found, key=lambda pair: pair[0])[:n]]
+
+
+def _verdict(same: Any) -> str:
+    return "same" if same else "different"
+
+
+def most_confident_wrong_answers(embedded: Embedded, values: Values, n: int = 8) -> list[Mistake]:
+    """The searches whose first answer is wrong by the widest margin over the best right one.
+
+    Half of them, or the odd one more, are from the first direction, if there are two.
+    """
+    found = directions(embedded)
+    shares = [n // len(found) + (i < n % len(found)) for i in range(len(found))]
+    return [
+        mistake
+        for direction, share in zip(found, shares, strict=True)
+        for mistake in _wrong_answers(direction, embedded, values, share)
+    ]
+
+
+def _wrong_answers(
+    direction: Direction, embedded: Embedded, values: Values, n: int
+) -> list[Mistake]:
+    count = len(direction.queries)
+    margin = np.empty(count)
+    for index, scores in direction.blocks(embedded, BLOCK):
+        for i, q in enumerate(index):
+            right = scores[i, direction.start[q] : direction.stop[q]].max()
+            scores[i, direction.start[q] : direction.stop[q]] = -np.inf
+            margin[q] = scores[i].max() - right
+    queries, answers = (values[embedded.towers[c]] for c in (direction.query, direction.gallery))
+    mistakes = []
+    widest = np.argsort(-margin, kind="stable")[:n]
+    for q, scores in zip(widest, direction.scores(embedded, widest), strict=True):
+        if margin[q] <= 0:
+            break
+        wrong = int(scores.argmax())
+        right, rank = direction.best(scores, q)
+        items = {
+            direction.query: queries[direction.queries[q]],
+            "its answer": answers[direction.items[wrong]],
+            "right answer": answers[direction.items[right]],
+        }
+        mistakes.append(
+            Mistake(
+                items,
+                said=f"Answered with another {direction.gallery}, score {scores[wrong]:.3f}",
+                truth=f"the right one has {scores[right]:.3f} and rank {rank:,}",
+                score=float(scores[wrong]),
+                row=int(embedded.examples.rows[direction.examples[q]]),
+            )
+        )
+    return mistakes
+
+
+def sample_searches(
+    embedded: Embedded, values: Values, n: int = 4, top: int = 5, seed: int = 0
+) -> list[Search]:
+    """In each direction, ``n`` queries drawn at random and the ``top`` items nearest to each."""
+    searches = []
+    rng = np.random.default_rng(seed)
+    for direction in directions(embedded):
+        drawn = rng.choice(len(direction.queries), min(n, len(direction.queries)), replace=False)
+        queries = values[embedded.towers[direction.query]]
+        answers = values[embedded.towers[direction.gallery]]
+        for q, scores in zip(drawn, direction.scores(embedded, drawn), strict=True):
+            start, stop = direction.start[q], direction.stop[q]
+            nearest = np.argsort(-scores, kind="stable")[: min(top, direction.candidates[q])]
+            hits = [
+                Hit(answers[direction.items[i]], float(scores[i]), bool(start <= i < stop))
+                for i in nearest
+            ]
+            searches.append(
+                Search(
+                    queries[direction.queries[q]],
+                    hits,
+                    direction.query,
+                    direction.gallery,
+                    rank=direction.best(scores, q)[1],
+                )
+            )
+    return searches

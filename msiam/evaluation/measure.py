@@ -1,0 +1,70 @@
+"""A trained model on a part of the data: embed it, run the recipe's evaluators over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from msiam.data.parts import Parts
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.evaluator import Embedded, Evaluator, Result
+from msiam.recipe import EvaluatorTerm
+from msiam.registry import registry
+from msiam.registry.options import parse_options
+from msiam.towers.embedding import embed_features
+from msiam.towers.model import Model
+
+
+@dataclass
+class Measured:
+    """A part with its embeddings, and what each evaluator found in it."""
+
+    embedded: Embedded
+    results: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        return {name: result.metrics for name, result in self.results.items()}
+
+
+def build_evaluators(terms: Sequence[EvaluatorTerm]) -> dict[str, Evaluator]:
+    """A recipe's evaluators by name; the first one's primary metric is what training watches.
+
+    Raises:
+        PluginError: no such evaluator.
+        RecipeError: an unknown option.
+    """
+    found = {}
+    for term in terms:
+        cls = registry().find("evaluator", term.name, "evaluate.name").load()
+        found[term.name] = cls(parse_options(cls, term.options, f"evaluate ({term.name})"))
+    return found
+
+
+def embed_part(
+    model: Model, parts: Parts, part: str, progress: Callable[[int], Any] | None = None
+) -> Embedded:
+    """Embed the items of one part, each once. Items of other parts stay zero."""
+    examples = parts.examples[part]
+    vectors = {}
+    for name, items in parts.items.items():
+        tower = model.tower(name)
+        columns = [c for c, t in model.columns.items() if t == name]
+        used = np.unique(np.concatenate([examples.columns[c] for c in columns]))
+        vectors[name] = np.zeros((len(items.values), tower.dim), dtype=np.float32)
+        features = [items.features[number] for number in used]
+        vectors[name][used] = embed_features(tower, features, progress=progress)
+    return Embedded(examples, vectors, model.columns)
+
+
+def measure(
+    evaluators: dict[str, Evaluator], embedded: Embedded, calibration: Calibration | None
+) -> Measured:
+    """Run every evaluator over an embedded part."""
+    found = Measured(embedded)
+    for name, evaluator in evaluators.items():
+        found.results[name] = evaluator.evaluate(embedded, calibration)
+    return found

@@ -1,0 +1,99 @@
+"""Any raw item as a piece of HTML: a text, escaped, or a picture, made small and put inline."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from PIL import Image
+
+SIDE = 320  # pixels of a thumbnail's longer side; it is shown at half of that, for fine screens
+SMALL = 96  # pixels of the longer side that a smaller picture is enlarged to
+LONG = 280  # characters of a text that are shown at once
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def show(item: Any) -> Markup:
+    """An item as HTML.
+
+    A picture is a {"bytes", "path"} dict, bytes, a PIL image, a path, or a string that names an
+    image file which is there. Anything else is shown as text, never as markup. A picture that
+    cannot be opened is named with the reason: a report does not fail for one item.
+    """
+    if _is_picture(item):
+        return _picture(item)
+    return _text(item if isinstance(item, str) else str(item))
+
+
+def _is_picture(item: Any) -> bool:
+    if isinstance(item, str):
+        return (
+            len(item) < 1024
+            and "\n" not in item
+            and Path(item).suffix.lower() in SUFFIXES
+            and Path(item).is_file()
+        )
+    if isinstance(item, dict):
+        return item.keys() == {"bytes", "path"}
+    return isinstance(item, bytes | Path) or hasattr(item, "thumbnail")
+
+
+def _text(text: str) -> Markup:
+    from markupsafe import Markup
+
+    if len(text) <= LONG:
+        return Markup('<p class="text">{}</p>').format(text)
+    cut = text[:LONG].rsplit(maxsplit=1)[0] or text[:LONG]
+    return Markup(
+        '<details class="text"><summary><span class="cut">{} … </span></summary>'
+        '<p class="text">{}</p></details>'
+    ).format(cut, text)
+
+
+def _picture(item: Any) -> Markup:
+    from markupsafe import Markup
+
+    try:
+        kind, data, (width, height) = _thumbnail(item)
+    except Exception as error:  # Pillow's readers raise nearly anything on broken files
+        return Markup('<p class="text missing">This picture cannot be shown: {}</p>').format(error)
+    longer = max(width, height)
+    scale = max(SMALL, min(SIDE // 2, longer)) / longer
+    return Markup(
+        '<img src="data:image/{};base64,{}" width="{}" height="{}" alt="" loading="lazy">'
+    ).format(
+        kind,
+        base64.b64encode(data).decode(),
+        max(1, round(width * scale)),
+        max(1, round(height * scale)),
+    )
+
+
+def _thumbnail(item: Any) -> tuple[str, bytes, tuple[int, int]]:
+    """The picture's format, its bytes and its size, no side longer than SIDE."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(_open(item))
+    image.thumbnail((SIDE, SIDE))
+    clear = image.has_transparency_data
+    image = image.convert("RGBA" if clear else "RGB")
+    kind = "png" if clear or max(image.size) <= SMALL else "jpeg"
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=85, optimize=True)
+    return kind, buffer.getvalue(), image.size
+
+
+def _open(item: Any) -> Image.Image:
+    from PIL import Image
+
+    if isinstance(item, dict):
+        item = item["bytes"] if item["bytes"] is not None else item["path"]
+    if isinstance(item, bytes):
+        return Image.open(io.BytesIO(item))
+    if isinstance(item, str | Path):
+        return Image.open(item)
+    return item.copy()

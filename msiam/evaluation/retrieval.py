@@ -1,0 +1,156 @@
+"""Find the partner: how high the right item stands among all items of the other column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pydantic
+
+from msiam.errors import DataError
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.directions import Direction, directions, tie
+from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
+from msiam.evaluation.roc import wilson_interval
+from msiam.registry.options import Options
+
+BLOCK_BYTES = 16 * 2**20  # of scores at a time
+NDCG_DEPTH = 10
+
+
+class RetrievalOptions(Options):
+    """``ks``: at which depths recall is given."""
+
+    ks: Annotated[tuple[pydantic.PositiveInt, ...], pydantic.Field(min_length=1)] = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What the ranking of each of q distinct queries came to, each array (q,)."""
+
+    first: np.ndarray  # the rank of the first relevant item, from 1
+    average_precision: np.ndarray
+    ndcg: np.ndarray  # at NDCG_DEPTH, gain 1 for a relevant item
+
+
+class Retrieval(Evaluator):
+    """recall@k, MRR, nDCG@10, MAP and median rank, from the first column to each other and back.
+
+    recall@k is the share of queries with a relevant item among the first k (hit rate). The queries
+    are the rows (a query that occurs in several rows counts as often), the gallery is the other
+    column's distinct items, and ``Direction`` says what is relevant. A tie counts against the
+    model: a relevant item ranks below all others of equal score, so that a model which embeds
+    everything alike finds nothing. ``mrr`` without a direction is the mean over the directions.
+    """
+
+    Options: ClassVar[type[Options]] = RetrievalOptions
+    primary: ClassVar[str] = "mrr"
+
+    def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:
+        found = directions(embedded)
+        if not found:
+            raise DataError(
+                f"retrieval needs rows whose items belong together; none of the "
+                f"{len(embedded.examples)} rows pairs two different items of "
+                f"{' and '.join(embedded.examples.columns)} that are the same"
+            )
+        metrics: dict[str, float] = {}
+        curves: dict[str, Any] = {}
+        sentences = []
+        ks = self.options.ks
+        for direction in found:
+            figures = self._measure(direction, rank(direction, embedded))
+            metrics |= {f"{direction.name}/{name}": float(v) for name, v in figures.items()}
+            curves[f"{direction.query} → {direction.gallery}"] = self._bars(figures)
+            sentences.append(_sentence(direction, figures, sorted({min(ks), max(ks)})))
+        mrr = float(np.mean([metrics[f"{direction.name}/mrr"] for direction in found]))
+        return Result({"mrr": mrr, **metrics}, {"recall": curves}, " ".join(sentences))
+
+    def _measure(self, direction: Direction, ranks: Ranks) -> dict[str, float]:
+        weights = direction.weights
+        figures = {
+            "queries": weights.sum(),
+            "gallery": len(direction.items),
+            "mrr": np.average(1 / ranks.first, weights=weights),
+            f"ndcg@{NDCG_DEPTH}": np.average(ranks.ndcg, weights=weights),
+            "map": np.average(ranks.average_precision, weights=weights),
+            "median_rank": np.median(np.repeat(ranks.first, weights)),
+        }
+        for k in sorted(self.options.ks):
+            recall = np.average(ranks.first <= k, weights=weights)
+            # The same query asked twice tells nothing new, so the interval counts distinct ones.
+            low, high = wilson_interval(recall, len(weights))
+            chance = np.average(
+                chance_of_hit(direction.relevant, direction.candidates, k), weights=weights
+            )
+            figures |= {
+                f"recall@{k}": recall,
+                f"recall@{k}/low": low,
+                f"recall@{k}/high": high,
+                f"chance/recall@{k}": chance,
+            }
+        return figures
+
+    def _bars(self, figures: dict[str, float]) -> dict[str, list[float]]:
+        ks = sorted(self.options.ks)
+        columns = {
+            "recall": "recall@{}",
+            "low": "recall@{}/low",
+            "high": "recall@{}/high",
+            "chance": "chance/recall@{}",
+        }
+        bars = {n: [float(figures[key.format(k)]) for k in ks] for n, key in columns.items()}
+        return {"k": [float(k) for k in ks], **bars}
+
+
+def rank(direction: Direction, embedded: Embedded, block: int | None = None) -> Ranks:
+    """Rank every query's relevant items; at most ``block`` queries' scores are held at a time."""
+    size = block or max(1, BLOCK_BYTES // (4 * len(direction.items)))
+    ranks = Ranks(*np.empty((3, len(direction.queries))))
+    for index, scores in direction.blocks(embedded, size):
+        right = [
+            scores[i, direction.start[q] : direction.stop[q]].copy() for i, q in enumerate(index)
+        ]
+        for i, q in enumerate(index):
+            scores[i, direction.start[q] : direction.stop[q]] = -np.inf
+        scores.sort(axis=1)
+        for i, q in enumerate(index):
+            # The query itself, at -inf, comes last and is cut off.
+            relevant = np.sort(right[i])[::-1][: direction.relevant[q]]
+            ahead = scores.shape[1] - np.searchsorted(scores[i], relevant - tie(relevant))
+            places = np.arange(1, len(relevant) + 1)
+            standing = places + ahead
+            ranks.first[q] = standing[0]
+            ranks.average_precision[q] = (places / standing).mean()
+            ranks.ndcg[q] = _gain(standing) / _gain(places)
+    return ranks
+
+
+def _gain(ranks: np.ndarray) -> float:
+    """The discounted cumulative gain of relevant items at these ranks."""
+    return float((1 / np.log2(1 + ranks[ranks <= NDCG_DEPTH])).sum())
+
+
+def chance_of_hit(relevant: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
+    """(q,): how probable it is that a random ranking has a relevant item among the first k.
+
+    Exact: one minus the share of k-sets without any of them, C(m - r, k) / C(m, k).
+    """
+    miss = np.ones(len(relevant))
+    for taken in range(k):
+        left = np.maximum(candidates - taken, 1)
+        miss *= np.maximum(candidates - relevant - taken, 0) / left
+    return 1 - miss
+
+
+def _sentence(direction: Direction, figures: dict[str, float], ks: list[int]) -> str:
+    depths = ["first" if k == 1 else f"among the first {k}" for k in ks]
+    shares = [percent(figures[f"recall@{k}"]) for k in ks]
+    shares[0] += f" of {figures['queries']:,.0f} searches"
+    found = " and ".join(f"{depth} in {share}" for depth, share in zip(depths, shares, strict=True))
+    chance = " and ".join(percent(figures[f"chance/recall@{k}"]) for k in ks)
+    return (
+        f"From {direction.query} to {direction.gallery}, the right one of "
+        f"{figures['gallery']:,.0f} comes {found}; by chance, in {chance}."
+    )

@@ -1,0 +1,1 @@
+"""Galleries: a catalogue of records with their vectors, searchable, in one folder."""

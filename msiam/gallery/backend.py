@@ -1,0 +1,99 @@
+"""The contract of an index backend: what searches a gallery's vectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from msiam.errors import GalleryError
+from msiam.registry.options import Options
+
+
+class Backend(ABC):
+    """Vectors, and the search for those with the largest inner product. A plugin subclasses this.
+
+    A backend knows no ids: a vector is called by its position, in the order in which ``build`` was
+    given the vectors, from 0. The gallery's catalogue turns positions into records. Embeddings are
+    L2-normalised unless their tower was told otherwise, so that the inner product is the cosine.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+
+    @classmethod
+    @abstractmethod
+    def build(cls, vectors: Iterable[np.ndarray], dim: int, options: Any) -> Self:
+        """Index vectors, which come in chunks of (n, dim) float32.
+
+        Raises:
+            GalleryError: there are no vectors, they have another width, or the options do not fit.
+        """
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, options: Any) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            GalleryError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write one file.
+
+        Raises:
+            OSError: the system refuses, for example because the disk is full. A file that is cut
+                off must never pass for a whole one.
+        """
+
+    @abstractmethod
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k vectors with the largest inner product, the best first.
+
+        Args:
+            queries: (q, dim) float32.
+            k: how many, at least 1; it may exceed the number of vectors.
+
+        Returns:
+            Scores, (q, k) float32, descending, and positions, (q, k) int64. Where fewer than k are
+            found, the rest has position -1 and score -inf.
+
+        Raises:
+            GalleryError: the queries have another width, or hold NaN.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The width of its vectors."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether ``search`` always finds the very nearest. ``check_backend`` holds it to that."""
+        return False
+
+
+def as_vectors(values: Any, dim: int, what: str) -> np.ndarray:
+    """``values`` as (n, dim) float32, contiguous; ``what`` begins each message.
+
+    Raises:
+        GalleryError: they are no numbers, have another width, or hold NaN or infinity.
+    """
+    try:
+        vectors = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise GalleryError(f"{what}: are no array of numbers ({error}); give (n, {dim})") from error
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise GalleryError(f"{what}: found shape {vectors.shape}, and (n, {dim}) is right")
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise GalleryError(f"{what}: row {bad[0]} holds NaN or infinity; vectors must be finite")
+    return vectors

@@ -1,0 +1,92 @@
+"""The contract of a loss: embeddings by column and targets in, one number out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from msiam.errors import RecipeError
+from msiam.registry.options import Options
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is known about the B rows of a batch.
+
+    Attributes:
+        groups: by column, (B,) integers. Items of one group belong together (they are the same
+            item, or known to match through other pairs), so no loss takes them for negatives.
+        same: (B,) booleans where pairs are labelled; None where every row is a positive.
+    """
+
+    groups: dict[str, Tensor]
+    same: Tensor | None = None
+
+    def positive(self, size: int, device: torch.device) -> Tensor:
+        """(B,) booleans: the rows whose items belong together."""
+        if self.same is None:
+            return torch.ones(size, dtype=torch.bool, device=device)
+        return self.same
+
+
+class Loss(nn.Module, ABC):
+    """A function of embeddings and targets. State that is learnt (a temperature) is a parameter.
+
+    Class attributes declare what a loss needs, and are checked before training begins.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    #: How many columns of the model it may take, in the order in which the recipe names them.
+    columns: ClassVar[tuple[int, ...]] = (2,)
+    #: Whether it needs labelled pairs (``same``); False: rows may be labelled or all positive.
+    labelled: ClassVar[bool] = False
+    #: Whether rows are compared with one another, so that the batch counts as a whole.
+    in_batch: ClassVar[bool] = False
+
+    def __init__(self, options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        """Embeddings by column, each (B, D), in the recipe's order of columns, to a scalar."""
+
+    @classmethod
+    def check(cls, name: str, columns: Sequence[str], labelled: bool) -> None:
+        """Whether the loss fits what it will be given.
+
+        Raises:
+            RecipeError: the wrong number of columns, or no labels where it learns from them.
+        """
+        if len(columns) not in cls.columns:
+            wanted = " or ".join(map(str, cls.columns))
+            raise RecipeError(
+                f"loss.name: {name} takes {wanted} columns; the recipe has {len(columns)} "
+                f"({', '.join(columns)})"
+            )
+        if cls.labelled and not labelled:
+            raise RecipeError(
+                f"loss.name: {name} learns from labelled pairs; add "
+                "'label: {column: ..., same: ...}' to data, or take infonce, which needs no labels"
+            )
+
+
+class WeightedSum(nn.Module):
+    """Several losses at once, each times its weight."""
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.weights = list(weights)
+
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        terms = [
+            weight * loss(embeddings, targets)
+            for loss, weight in zip(self.losses, self.weights, strict=True)
+        ]
+        return torch.stack(terms).sum()

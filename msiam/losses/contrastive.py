@@ -1,0 +1,44 @@
+"""Contrastive loss on labelled pairs (Hadsell, Chopra and LeCun, 2006)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pydantic
+from torch import Tensor
+
+from msiam.losses.base import Loss, Targets
+from msiam.registry.options import Options
+
+
+class ContrastiveOptions(Options):
+    margin: float = pydantic.Field(
+        1.0, gt=0, description="distance beyond which pairs that differ cost nothing"
+    )
+    halves: bool = pydantic.Field(
+        True, description="the paper's factors ½; many PyTorch versions drop them"
+    )
+
+
+class Contrastive(Loss):
+    """(1−Y)·½D² + Y·½·max(m−D, 0)², averaged over the pairs.
+
+    D is the Euclidean distance of the two embeddings and m the margin. As in the paper, Y = 0 for
+    pairs that are the same; msiam's ``targets.same`` is 1 − Y. With normalised embeddings D lies
+    between 0 and 2.
+
+    Paper: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006.
+    """
+
+    Options = ContrastiveOptions
+    labelled = True
+
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        left, right = embeddings.values()
+        apart = left - right
+        distance = apart.norm(dim=1)  # its gradient at zero distance is zero, not NaN
+        pull = apart.pow(2).sum(dim=1)
+        push = (self.options.margin - distance).clamp(min=0).pow(2)
+        same = targets.positive(len(left), left.device)
+        cost = pull.where(same, push)
+        return cost.mean() * (0.5 if self.options.halves else 1.0)

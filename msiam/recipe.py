@@ -1,0 +1,207 @@
+"""A recipe: one task as validated data. YAML in, YAML out, overrides by dotted keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+
+from msiam.errors import RecipeError, one_of
+from msiam.registry.options import Options, explain
+
+#: The table of a recipe whose rows are given from Python.
+GIVEN = "<given>"
+
+DEFAULT_LOSS = {False: "infonce", True: "contrastive"}
+
+
+class Label(Options):
+    """Which column says whether a pair belongs together, and which of its values means "same"."""
+
+    column: str
+    same: pydantic.StrictBool | pydantic.StrictInt | pydantic.StrictFloat | pydantic.StrictStr
+
+
+class Split(Options):
+    """What is held out of the table: a share of its rows, or from 1 on a number of rows."""
+
+    validation: float = pydantic.Field(0.1, gt=0)
+    test: float = pydantic.Field(0.1, ge=0)
+
+
+class Data(Options):
+    """Where the rows come from."""
+
+    table: str = pydantic.Field(description="a file, or a hub's data set")
+    more: str | None = pydantic.Field(
+        None, description="a second table of positive pairs, for training alone"
+    )
+    test: str | None = pydantic.Field(None, description="a held-out table, in place of split.test")
+    label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
+    split: Split = Split()
+
+
+class Train(Options):
+    """How long and how fast."""
+
+    epochs: float = pydantic.Field(5, gt=0)
+    max_steps: int | None = pydantic.Field(None, gt=0, description="stop after so many steps")
+    batch_size: int = pydantic.Field(64, gt=0, description="pairs a step")
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    weight_decay: float = pydantic.Field(0.01, ge=0)
+    warmup: float = pydantic.Field(0.05, ge=0, lt=1, description="share of all steps")
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    evaluations: int = pydantic.Field(5, gt=0, description="how often in all to look at validation")
+    patience: int | None = pydantic.Field(
+        None, gt=0, description="stop when so many evaluations in a row were no better"
+    )
+    seed: int = 0
+
+
+class LossTerm(Options):
+    """One loss by name; every other key is its own option."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str
+    weight: float = pydantic.Field(1.0, gt=0)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class EvaluatorTerm(Options):
+    """One evaluator by name; every other key is its own option."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _as_terms(value: Any) -> Any:
+    """``infonce``, ``{name: infonce}`` and a list of either all mean a list of terms."""
+    terms = value if isinstance(value, list) else [value]
+    return [{"name": term} if isinstance(term, str) else term for term in terms]
+
+
+class Recipe(Options):
+    """The whole of a task. ``Recipe.read(path)``, ``recipe.write(path)``."""
+
+    name: str = pydantic.Field("run", pattern=r"^[\w.-]+$", description="also the run's folder")
+    data: Data
+    columns: dict[str, str] = pydantic.Field(min_length=2, description="column: tower, in order")
+    towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
+    loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_terms)] = []
+    train: Train = Train()
+    evaluate: Annotated[list[EvaluatorTerm], pydantic.BeforeValidator(_as_terms)] = []
+
+    @classmethod
+    def parse(cls, content: Any, where: str = "recipe") -> Recipe:
+        """Validate a recipe given as plain data.
+
+        Raises:
+            RecipeError: an unknown key (with the nearest), a value that is not allowed.
+        """
+        if not isinstance(content, dict):
+            raise RecipeError(f"{where}: is no recipe; it must be keys and values, with {_keys()}")
+        try:
+            recipe = cls.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise RecipeError(explain(error, cls, where)) from error
+        return recipe._with_defaults()
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: list[str] | None = None) -> Recipe:
+        """Read a recipe's file and apply ``key.key=value`` overrides.
+
+        Raises:
+            RecipeError: no such file, no YAML, or as ``parse``; the message names file and key.
+        """
+        path = Path(path)
+        if not path.is_file():
+            near = one_of(path.name, [p.name for p in path.parent.glob("*.yaml")])
+            raise RecipeError(f"{path}: no such recipe; {near}")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        for override in overrides or []:
+            apply_override(content, override)
+        return cls.parse(content, str(path))
+
+    def _with_defaults(self) -> Recipe:
+        """Name what was left open, so that a run's recipe says all that was done."""
+        labelled = self.data.label is not None
+        update: dict[str, Any] = {}
+        if not self.loss:
+            update["loss"] = [LossTerm(name=DEFAULT_LOSS[labelled])]
+        if not self.evaluate:
+            update["evaluate"] = [EvaluatorTerm(name="verification" if labelled else "retrieval")]
+        return self.model_copy(update=update)
+
+    def to_yaml(self) -> str:
+        content = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _keys() -> str:
+    return ", ".join(Recipe.model_fields)
+
+
+def apply_override(content: Any, override: str) -> None:
+    """Set one key of a recipe's data: ``train.epochs=3``. The value is read as YAML.
+
+    ``towers.NAME.encoder=OTHER`` swaps the encoder, and so drops the options of the old one.
+
+    Raises:
+        RecipeError: no ``=``, or a key that leads through something that has no keys.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: write it as key=value, for example train.epochs=3")
+    *path, last = key.split(".")
+    place = content
+    for part in path:
+        if isinstance(place, list):
+            place = _element(place, part, override)
+        elif isinstance(place, dict):
+            place = place.setdefault(part, {})
+        else:
+            raise RecipeError(
+                f"--set {override}: '{part}' leads nowhere; what is above it has no keys"
+            )
+    if not isinstance(place, dict):
+        raise RecipeError(f"--set {override}: '{last}' leads nowhere; what is above it has no keys")
+    value = scalar(text)
+    if len(path) == 2 and path[0] == "towers" and last == "encoder" and place.get(last) != value:
+        for option in set(place) - TOWER_KEYS:
+            del place[option]
+    place[last] = value
+
+
+def scalar(text: str) -> Any:
+    """A value as the command line gives it, read as YAML: 3, 0.5, true, a word, [a, list]."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+#: A tower's own keys; the others belong to its encoder. (towers/tower.py, which needs torch.)
+TOWER_KEYS = {"encoder", "dim", "head", "normalize"}
+
+
+def _element(items: list[Any], part: str, override: str) -> Any:
+    if not part.isdigit() or int(part) >= len(items):
+        raise RecipeError(
+            f"--set {override}: '{part}' must be a number below {len(items)}, of a list"
+        )
+    return items[int(part)]

@@ -1,0 +1,59 @@
+"""The core's own losses, miners, table readers, evaluators and FAISS, through the same hooks."""
+
+from msiam.registry.hookspecs import hookimpl
+
+
+@hookimpl
+def msiam_losses(register):
+    register(
+        "contrastive",
+        "msiam.losses.contrastive:Contrastive",
+        summary="labelled pairs: pull the same together, push others out of a margin (Hadsell 2006)",
+    )
+    register(
+        "triplet",
+        "msiam.losses.triplet:Triplet",
+        summary="anchor nearer to positive than to negative by a margin (FaceNet, 2015)",
+    )
+    register(
+        "infonce",
+        "msiam.losses.infonce:InfoNCE",
+        summary="symmetric softmax over the batch, learnt temperature (CLIP, 2021)",
+    )
+
+
+@hookimpl
+def msiam_miners(register):
+    register("hard", "msiam.mining.batch:Hard", summary="the nearest item that does not belong")
+
+
+@hookimpl
+def msiam_sources(register):
+    for name, suffixes in {
+        "csv": (".csv", ".tsv"),
+        "json": (".json", ".jsonl"),
+        "parquet": (".parquet",),
+        "imagefolder": (".zip",),
+    }.items():
+        register(name, f"msiam.data.sources:read_{name}", suffixes=suffixes)
+
+
+@hookimpl
+def msiam_backends(register):
+    register(
+        "faiss", "msiam.gallery.faiss_backend:FaissBackend", summary="exact search with FAISS"
+    )
+
+
+@hookimpl
+def msiam_evaluators(register):
+    register(
+        "verification",
+        "msiam.evaluation.verification:Verification",
+        summary="same or not: ROC AUC, equal error rate, accuracy, F1, TAR at FAR",
+    )
+    register(
+        "retrieval",
+        "msiam.evaluation.retrieval:Retrieval",
+        summary="find the partner: recall@k, MRR, nDCG, MAP, median rank, both ways",
+    )

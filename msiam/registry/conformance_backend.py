@@ -1,0 +1,133 @@
+"""The tests that every index backend must pass."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msiam.errors import GalleryError
+from msiam.registry.options import parse_options
+
+if TYPE_CHECKING:
+    from msiam.gallery.backend import Backend
+
+COUNT, DIM, QUERIES, K = 500, 16, 20, 10
+
+
+def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> None:
+    """Build, search, save and open on random unit vectors.
+
+    A backend that says it is ``exact`` is compared with brute force; any other must be better
+    than chance.
+
+    Raises:
+        AssertionError: the backend breaks the contract; the message says which part of it.
+    """
+    parsed = parse_options(cls, options or {}, cls.__name__)
+    vectors, queries = _unit(COUNT, seed=0), _unit(QUERIES, seed=1)
+    index = cls.build(_chunks(vectors), DIM, parsed)
+    _require(len(index) == COUNT, f"len() is {len(index)} after {COUNT} vectors in chunks")
+    _require(index.dim == DIM, f"dim is {index.dim} after vectors of width {DIM}")
+
+    found = index.search(queries, K)
+    _check_form(*found, k=K)
+    _check_nearest(index.exact, vectors, queries, *found)
+    _check_form(*index.search(queries, COUNT + 7), k=COUNT + 7)
+    _check_form(*index.search(queries[:0], K), k=K, count=0)
+    _check_round_trip(cls, index, parsed, queries, found)
+
+    def build_from(*chunks: np.ndarray) -> None:
+        cls.build(iter(chunks), DIM, parsed)
+
+    def search(wrong: np.ndarray) -> None:
+        index.search(wrong, K)
+
+    _refuses("no vectors at all", build_from)
+    for what, wrong in {"narrow": vectors[:, :-1], "NaN": np.full_like(vectors, np.nan)}.items():
+        _refuses(f"vectors to build from ({what})", build_from, vectors, wrong)
+        _refuses(f"queries ({what})", search, wrong)
+
+
+def _check_form(scores: np.ndarray, positions: np.ndarray, k: int, count: int = QUERIES) -> None:
+    for name, array, dtype in (("scores", scores, "float32"), ("positions", positions, "int64")):
+        right = array.shape == (count, k) and array.dtype == dtype
+        _require(right, f"{name} are {array.shape} {array.dtype}, not ({count}, {k}) {dtype}")
+    _require(bool((scores[:, :-1] >= scores[:, 1:]).all()), "scores do not descend")
+    none = positions == -1
+    _require(bool(((positions >= 0) & (positions < COUNT) | none).all()), "positions out of range")
+    _require(bool((np.isneginf(scores) == none).all()), "score -inf and position -1 must coincide")
+    for row in positions:
+        kept = row[row >= 0]
+        _require(len(np.unique(kept)) == len(kept), "a position is there twice for one query")
+    if count:
+        _require(not none[:, 0].any(), "nothing at all is found for a query")
+
+
+def _check_nearest(
+    exact: bool,
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    scores: np.ndarray,
+    positions: np.ndarray,
+) -> None:
+    products = queries @ vectors.T
+    best = np.argsort(-products, axis=1)[:, :K]
+    if exact:
+        true = np.take_along_axis(products, best, axis=1)
+        _require(np.allclose(scores, true, atol=1e-5), "an exact backend misses the best scores")
+        _require(bool((positions == best).all()), "an exact backend names other positions")
+    shared = [len(np.intersect1d(p, b)) for p, b in zip(positions, best, strict=True)]
+    recall = sum(shared) / best.size
+    _require(
+        recall > 5 * K / COUNT, f"recall@{K} is {recall:.2f}, which is hardly more than chance"
+    )
+
+
+def _check_round_trip(
+    cls: type[Backend],
+    index: Backend,
+    options: Any,
+    queries: np.ndarray,
+    found: tuple[np.ndarray, np.ndarray],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        index.save(path)
+        _require(path.is_file(), "save() wrote no file where it was told to")
+        again = cls.open(path, options)
+        same = (len(again), again.dim, again.exact) == (len(index), index.dim, index.exact)
+        _require(same, "len(), dim or exact differ after save and open")
+        for before, after in zip(found, again.search(queries, K), strict=True):
+            _require(np.array_equal(before, after), "finds something else after save and open")
+
+
+def _refuses(what: str, action: Callable[..., None], *arguments: np.ndarray) -> None:
+    """Require one clear line about what is wrong: a GalleryError."""
+    try:
+        action(*arguments)
+    except GalleryError as error:
+        _require(bool(str(error)) and "\n" not in str(error), f"{what}: the error is not one line")
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__} instead of GalleryError") from error
+    else:
+        raise AssertionError(f"{what}: accepted; GalleryError is right")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _unit(count: int, seed: int) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _chunks(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    yield vectors[:1]
+    yield vectors[1:300]
+    yield vectors[300:]

@@ -1,0 +1,80 @@
+"""A run's folder: which file lies where, and who may write."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from msiam.errors import RunError
+from msiam.paths import room_on_disk
+
+
+class RunFolder:
+    """The names of a run's files.
+
+    recipe.yaml as resolved, model/, metrics.json, calibration.json, rejected.csv, report.html;
+    checkpoints/ while training is under way.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.model = self.path / "model"
+        self.metrics = self.path / "metrics.json"
+        self.calibration = self.path / "calibration.json"
+        self.rejected = self.path / "rejected.csv"
+        self.report = self.path / "report.html"
+        self.checkpoints = self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.is_file() and self.model.is_dir()
+
+    def claim(self, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready for a new run, or for one that goes on.
+
+        Raises:
+            RunError: a run is there already and neither ``resume`` nor ``overwrite`` is asked for;
+                there is nothing to resume.
+        """
+        if resume:
+            if not self.recipe.is_file():
+                raise RunError(
+                    f"{self.path}: holds no run to resume; leave --resume out to begin one"
+                )
+            return
+        if self.recipe.is_file():
+            if not overwrite:
+                state = "a finished run" if self.finished else "an unfinished run"
+                raise RunError(
+                    f"{self.path}: holds {state}; go on with --resume, begin again with "
+                    "--overwrite, or give another folder with --out"
+                )
+            for path in (self.checkpoints, self.model):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in (self.metrics, self.calibration, self.rejected, self.report):
+                path.unlink(missing_ok=True)
+        elif self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise RunError(f"{self.path}: holds something that is no run; give an empty folder")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder: one process writes at a time. The lock goes with the process.
+
+        Raises:
+            RunError: another process is writing, or the disk is full.
+        """
+        with room_on_disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / ".lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise RunError(
+                        f"{self.path}: another process is writing this run; wait for it, or give "
+                        "another folder with --out"
+                    ) from error
+                yield

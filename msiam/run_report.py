@@ -1,0 +1,73 @@
+"""A run's report: what was run, its figures, its most confident mistakes, sample searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msiam.evaluation.findings import (
+    Mistake,
+    most_confident_mistakes,
+    most_confident_wrong_answers,
+    sample_searches,
+)
+from msiam.evaluation.report import ReportData, write_report
+
+if TYPE_CHECKING:
+    from msiam.data.parts import Parts
+    from msiam.evaluation.measure import Measured
+    from msiam.run import Run
+
+
+def report_run(
+    path: Path,
+    run: Run,
+    parts: Parts,
+    found: Measured,
+    history: list[dict[str, Any]],
+    watched: str,
+) -> None:
+    """Write the report of a run, measured on its held-out part."""
+    assert run.recipe is not None
+    values = {name: items.values for name, items in parts.items.items()}
+    report = ReportData(
+        title=run.recipe.name,
+        recipe_yaml=run.recipe.to_yaml(),
+        facts=_facts(run, parts),
+        headlines=[result.headline for result in found.results.values() if result.headline],
+        metrics=found.metrics,
+        curves={name: result.curves for name, result in found.results.items()},
+        history=history,
+        watched=watched,
+        notes=[*parts.notes, *_set_aside(parts)],
+        mistakes=_mistakes(run, found, values),
+        searches=sample_searches(found.embedded, values),
+    )
+    write_report(path, report)
+
+
+def _facts(run: Run, parts: Parts) -> dict[str, str]:
+    facts = {}
+    for name in run.model.towers:
+        tower = run.model.tower(name)
+        columns = [c for c, t in run.model.columns.items() if t == name]
+        facts[f"tower {name}"] = (
+            f"{tower.options.encoder}, {tower.parameter_count():,} parameters, "
+            f"reads {' and '.join(columns)}"
+        )
+    facts["rows"] = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.examples.items())
+    return facts
+
+
+def _set_aside(parts: Parts) -> list[str]:
+    if not parts.rejected:
+        return []
+    rows = len({(entry.table, entry.row) for entry in parts.rejected})
+    return [f"{rows:,} rows were set aside, since they cannot be read: see rejected.csv."]
+
+
+def _mistakes(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[Mistake]:
+    """Wrong decisions where pairs are labelled, else wrong answers to searches."""
+    if found.embedded.examples.same is not None and run.calibration is not None:
+        return most_confident_mistakes(found.embedded, run.calibration, values)
+    return most_confident_wrong_answers(found.embedded, values)

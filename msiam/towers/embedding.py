@@ -1,0 +1,95 @@
+"""From raw items to embeddings: prepare, sort by length, batch, forward, order restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from msiam.towers.encoder import Rejected
+from msiam.towers.tower import Tower
+
+#: Rows prepared at once, so that the features of a long table never sit in memory together.
+CHUNK = 4096
+
+Progress = Callable[[int], None]
+
+
+def located(item: Any, root: Path | None) -> Any:
+    """The item; a relative file name is looked for beside its table first."""
+    if root is not None and isinstance(item, str) and (root / item).is_file():
+        return str(root / item)
+    return item
+
+
+@torch.no_grad()
+def embed_features(
+    tower: Tower,
+    features: Sequence[np.ndarray],
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Embeddings (n, dim) float32 of prepared features, in their order.
+
+    Batches hold features of like length, the longest first: the least padding, and memory that
+    does not suffice shows at once.
+    """
+    device = next(tower.parameters()).device
+    vectors = np.empty((len(features), tower.dim), dtype=np.float32)
+    costs = np.array([tower.encoder.cost(feature) for feature in features], dtype=np.int64)
+    order = np.argsort(-costs, kind="stable")
+    training = tower.training
+    tower.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tower.encoder.collate([features[row] for row in rows])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            vectors[rows] = tower(batch).float().cpu().numpy()
+            if progress is not None:
+                progress(len(rows))
+    finally:
+        tower.train(training)
+    return vectors
+
+
+def embed_items(
+    tower: Tower,
+    items: Sequence[Any],
+    root: Path | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Embed raw items; those that cannot be read are set aside.
+
+    Args:
+        items: n raw items.
+        root: the folder in which relative file names are looked for.
+
+    Returns:
+        The embeddings of the readable items, (m, dim) float32, in order, and for each other item
+        its number and the reason.
+    """
+    vectors: list[np.ndarray] = []
+    rejected: list[tuple[int, str]] = []
+    for start, chunk in chunks(items):
+        if tower.encoder.reads_files:
+            chunk = [located(item, root) for item in chunk]
+        good = []
+        for number, feature in enumerate(tower.encoder.prepare(chunk)):
+            if isinstance(feature, Rejected):
+                rejected.append((start + number, feature.reason))
+            else:
+                good.append(feature)
+        vectors.append(embed_features(tower, good, batch_size, progress))
+    empty = np.empty((0, tower.dim), dtype=np.float32)
+    return np.concatenate([empty, *vectors]), rejected
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Runs of at most ``size`` items with the number of their first."""
+    for start in range(0, len(items), size):
+        yield start, items[start : start + size]

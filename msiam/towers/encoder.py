@@ -1,0 +1,93 @@
+"""The contract of an encoder: what turns items of one modality into vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msiam.registry.options import Options
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What ``prepare`` returns in the place of an item that it cannot read, and why not."""
+
+    reason: str
+
+
+class Encoder(nn.Module, ABC):
+    """Items of one modality in, vectors out. A plugin subclasses this.
+
+    An encoder is made with its options alone and has no weights yet. It comes to life in one of
+    two ways: ``fit`` learns from the data what must be learnt before training (a vocabulary) or
+    loads pretrained weights; ``restore`` rebuilds it, weights unset, from what ``save`` wrote.
+    After either, ``dim`` is known and every parameter exists.
+
+    Items become vectors in three steps, so that the first is done once and kept:
+    ``prepare`` (items to features: pure, no gradient, run in workers), ``collate`` (features to a
+    batch of tensors) and ``forward`` (a batch to vectors, with augmentation while training).
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    modality: ClassVar[str]
+    #: Whether a string item names a file. If so, it is looked up beside the table it stands in.
+    reads_files: ClassVar[bool] = False
+
+    def __init__(self, options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The width d of what ``forward`` returns. Known after ``fit`` or ``restore``."""
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, item: object) -> bool:
+        """Whether an item of this type can be read at all (its content may still be rejected)."""
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        """Items to features, one array each. Never raises for an item: returns ``Rejected``."""
+
+    @abstractmethod
+    def collate(self, features: Sequence[np.ndarray]) -> Batch:
+        """B features to one batch of tensors, on the CPU."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """A batch of B items to their vectors, (B, d)."""
+
+    def fit(self, items: Iterable[Any]) -> None:
+        """Learn from the training items, or load pretrained weights; build every parameter."""
+
+    def save(self, folder: Path) -> None:
+        """Write, into an empty folder, what ``restore`` needs besides options and weights."""
+
+    def restore(self, folder: Path) -> None:
+        """Build every parameter, values unset, from what ``save`` wrote. No network, no data."""
+        self.fit([])
+
+    def cost(self, feature: np.ndarray) -> int:
+        """How long the feature is (tokens), so that batches hold items of like length."""
+        return 1
+
+    def fingerprint(self) -> str:
+        """Changes whenever what ``prepare`` or ``forward`` would return changes."""
+        digest = hashlib.sha256(f"{type(self).__qualname__}\n{self.options!r}\n".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
+        return digest.hexdigest()[:16]

@@ -1,0 +1,194 @@
+"""A model: a set of towers and a map from columns to towers. Save and load."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msiam.errors import DataError, RecipeError, one_of
+from msiam.towers import storage
+from msiam.towers.embedding import Progress, embed_items
+from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.tower import Tower
+
+
+class Model(nn.Module):
+    """Towers, and which column goes through which.
+
+    Two columns on one tower are a siamese network, two columns with a tower each a
+    pseudo-siamese one, three columns on one tower a triplet network.
+
+    Args:
+        towers: each a ``Tower``, or its keys as a recipe has them.
+        columns: the names of the model's inputs, in order, each with its tower's name.
+
+    Raises:
+        RecipeError: a column on a tower that is not there, a tower without a column, towers whose
+            embeddings differ in width.
+    """
+
+    def __init__(
+        self, towers: Mapping[str, Tower | Mapping[str, Any]], columns: Mapping[str, str]
+    ) -> None:
+        super().__init__()
+        built = {
+            name: tower if isinstance(tower, Tower) else _build(name, tower)
+            for name, tower in towers.items()
+        }
+        for column, name in columns.items():
+            if name not in built:
+                raise RecipeError(f"columns.{column}: no tower '{name}'; {one_of(name, built)}")
+        for name in built:
+            if name not in columns.values():
+                raise RecipeError(f"towers.{name}: no column goes through it; name it in columns")
+        widths = {name: tower.dim for name, tower in built.items()}
+        if len(set(widths.values())) > 1:
+            raise RecipeError(
+                f"towers: embeddings must have one width to be compared; dim is {widths}"
+            )
+        self.towers = nn.ModuleDict(built)
+        self.columns = dict(columns)
+
+    def tower(self, name: str) -> Tower:
+        """The tower of that name."""
+        found = self.towers[name]
+        assert isinstance(found, Tower)
+        return found
+
+    def tower_of(self, column: str) -> Tower:
+        """The tower that reads a column.
+
+        Raises:
+            DataError: the model has no such column.
+        """
+        if column not in self.columns:
+            raise DataError(f"the model has no column '{column}'; {one_of(column, self.columns)}")
+        return self.tower(self.columns[column])
+
+    @property
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoder of each tower."""
+        return {name: self.tower(name).encoder for name in self.towers}
+
+    @property
+    def dim(self) -> int:
+        return self.tower_of(next(iter(self.columns))).dim
+
+    def forward(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Batches by tower to embeddings by tower, (items, dim)."""
+        return {name: self.towers[name](batch) for name, batch in batches.items()}
+
+    def embed(
+        self,
+        column: str,
+        items: Sequence[Any],
+        root: Path | None = None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        """Embed what can be read: (m, dim) float32, and each other item's number and reason."""
+        return embed_items(self.tower_of(column), items, root, batch_size, progress)
+
+    def encode(
+        self, columns: Mapping[str, Sequence[Any]], batch_size: int = 64
+    ) -> dict[str, np.ndarray]:
+        """Embed items by column: ``model.encode({"caption": ["a red heart"]})["caption"]``.
+
+        Returns:
+            For each column, (n, dim) float32 in the order of its items.
+
+        Raises:
+            DataError: an item cannot be read, or the model has no such column.
+        """
+        vectors = {}
+        for column, items in columns.items():
+            vectors[column], rejected = self.embed(column, items, batch_size=batch_size)
+            if rejected:
+                number, reason = rejected[0]
+                raise DataError(f"column '{column}', item {number}: {reason}")
+        return vectors
+
+    def column_for(self, query: Any, but: str | None = None) -> str:
+        """The column that reads a query: a file's name goes to a tower that reads files.
+
+        Column ``but`` is taken only where no other reads it.
+
+        Raises:
+            DataError: no tower reads it.
+        """
+        fitting = [c for c in self.columns if self.tower_of(c).encoder.accepts(query)]
+        if not fitting:
+            reads = {c: self.tower_of(c).encoder.modality for c in self.columns}
+            raise DataError(f"no column reads {query!r:.80}; the model reads {reads}")
+        files = [c for c in fitting if self.tower_of(c).encoder.reads_files]
+        choices = files or fitting
+        return next((c for c in choices if c != but), choices[0])
+
+    @property
+    def ready(self) -> bool:
+        return all(self.tower(name).ready for name in self.towers)
+
+    def fingerprint(self) -> str:
+        """Changes whenever an embedding would change."""
+        digest = hashlib.sha256()
+        for name in sorted(self.towers):
+            tower = self.tower(name)
+            digest.update(f"{name} {tower.options!r} {tower.encoder.fingerprint()}\n".encode())
+            for key, tensor in (tower.head or nn.Identity()).state_dict().items():
+                digest.update(key.encode() + tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """Towers and columns as a recipe has them."""
+        towers = {name: self.tower(name).describe() for name in self.towers}
+        return {"towers": towers, "columns": self.columns}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model: JSON, safetensors and the encoders' own files, with checksums.
+
+        Raises:
+            RunError: the disk is full. What was there before is left whole.
+        """
+
+        def write(draft: Path) -> None:
+            for name in self.towers:
+                place = draft / "towers" / name
+                place.mkdir(parents=True)
+                self.tower(name).encoder.save(place)
+
+        state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        return storage.save(Path(folder), self.describe(), state, write)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Model:
+        """Read a model that ``save`` wrote.
+
+        Raises:
+            ModelError: a file is missing, changed, or a pickle.
+        """
+        folder = Path(folder)
+        description = storage.describe(folder)
+        model = cls(description["towers"], description["columns"])
+        for name in model.towers:
+            model.tower(name).restore(folder / "towers" / name)
+        storage.load_weights(folder, model)
+        return model.eval()
+
+
+def _build(name: str, keys: Mapping[str, Any]) -> Tower:
+    where = f"towers.{name}"
+    if "encoder" not in keys:
+        raise RecipeError(f"{where}.encoder: is missing; name an encoder, see msiam plugins")
+    return Tower(where=where, **keys)
+
+
+def pick_device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")

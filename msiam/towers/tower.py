@@ -1,0 +1,93 @@
+"""A tower: an encoder, a projection head, a norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from torch import Tensor, nn
+
+from msiam.errors import RecipeError
+from msiam.registry import registry
+from msiam.registry.options import Options, explain, parse_options
+from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.heads import HeadKind, build_head
+
+
+class TowerOptions(Options):
+    """A tower's own keys. In a recipe, every other key of a tower belongs to its encoder."""
+
+    encoder: str = pydantic.Field(description="a registered encoder; see msiam plugins")
+    dim: int = pydantic.Field(256, gt=0, description="width of the embedding")
+    head: HeadKind = "linear"
+    normalize: bool = pydantic.Field(True, description="embeddings of length 1")
+    learning_rate: float | None = pydantic.Field(
+        None, gt=0, description="of the encoder, where it differs from the rest (pretrained ones)"
+    )
+
+
+class Tower(nn.Module):
+    """Items of one modality in, embeddings (B, dim) out.
+
+    ``Tower("lstm", dim=256, hidden=128)``: the tower's own options by name, all others go to the
+    encoder. It has no weights before ``fit`` or ``restore``.
+
+    Raises:
+        PluginError: no plugin brings that encoder, or it does not import.
+        RecipeError: an unknown option, or one of the wrong kind.
+    """
+
+    def __init__(self, encoder: str, *, where: str = "", **options: Any) -> None:
+        super().__init__()
+        own = {k: v for k, v in options.items() if k in TowerOptions.model_fields}
+        others = {k: v for k, v in options.items() if k not in own}
+        try:
+            self.options = TowerOptions(encoder=encoder, **own)
+        except pydantic.ValidationError as error:
+            raise RecipeError(explain(error, TowerOptions, where)) from error
+        spec = registry().find("encoder", encoder, where)
+        cls: type[Encoder] = spec.load()
+        self.encoder_options = others
+        given = {**(spec.facts.get("preset") or {}), **others}
+        self.encoder = cls(parse_options(cls, given, f"{where} ({encoder})" if where else encoder))
+        self.head: nn.Module | None = None
+
+    def fit(self, items: Iterable[Any]) -> None:
+        """Let the encoder learn what it needs from the training items, and build all weights."""
+        self.encoder.fit(items)
+        self._build_head()
+
+    def restore(self, folder: Path) -> None:
+        """Build all weights, values unset, from what the encoder once saved."""
+        self.encoder.restore(folder)
+        self._build_head()
+
+    def _build_head(self) -> None:
+        self.head = build_head(self.options.head, self.encoder.dim, self.options.dim)
+
+    @property
+    def ready(self) -> bool:
+        return self.head is not None
+
+    @property
+    def dim(self) -> int:
+        return self.options.dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """A batch of B items to their embeddings, (B, dim)."""
+        if self.head is None:
+            raise RuntimeError("a tower has no weights before fit() or restore()")
+        embedding = self.head(self.encoder(batch))
+        if self.options.normalize:
+            # In float32: at a temperature of 0.01, bf16 similarities are too coarse.
+            embedding = nn.functional.normalize(embedding.float(), dim=1)
+        return embedding
+
+    def describe(self) -> dict[str, Any]:
+        """The keys that make this tower again, as a recipe has them."""
+        return self.options.model_dump(exclude_defaults=True) | self.encoder_options
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())

@@ -1,0 +1,54 @@
+"""What is optimised: a model and its loss as one module, so that both are in each checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from msiam.errors import RecipeError
+from msiam.losses.base import Targets, WeightedSum
+from msiam.recipe import LossTerm
+from msiam.registry import registry
+from msiam.registry.options import parse_options
+from msiam.towers.encoder import Batch
+from msiam.towers.model import Model
+
+
+class Objective(nn.Module):
+    """One forward a tower over the step's distinct items, then the loss over the rows."""
+
+    def __init__(self, model: Model, loss: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(
+        self,
+        batches: Mapping[str, Batch],
+        index: Mapping[str, Tensor],
+        groups: Mapping[str, Tensor],
+        same: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """A collated step to its loss. ``rows`` are there to name a step that goes wrong."""
+        embeddings = self.model(batches)
+        by_column = {c: embeddings[self.model.columns[c]][numbers] for c, numbers in index.items()}
+        return {"loss": self.loss(by_column, Targets(dict(groups), same))}
+
+
+def build_loss(terms: Sequence[LossTerm], columns: Sequence[str], labelled: bool) -> nn.Module:
+    """A recipe's loss, checked against what it will be given.
+
+    Raises:
+        PluginError: no such loss.
+        RecipeError: an unknown option; a loss that does not fit the columns or lacks labels.
+    """
+    losses = []
+    for term in terms:
+        cls = registry().find("loss", term.name, "loss.name").load()
+        cls.check(term.name, columns, labelled)
+        losses.append(cls(parse_options(cls, term.options, f"loss ({term.name})")))
+    if not losses:
+        raise RecipeError("loss: names none; see msiam plugins")
+    return WeightedSum(losses, [term.weight for term in terms])

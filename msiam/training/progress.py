@@ -1,0 +1,82 @@
+"""Progress on the terminal: a bar while training, a line for each look at validation."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import transformers
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def progress_bar(console: Console) -> Progress:
+    """The bar that all of msiam's long work shows."""
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def items_bar(
+    console: Console, task: str, total: int | None = None
+) -> Iterator[Callable[[int], None]]:
+    """A bar for items; call it with how many more are done."""
+    with progress_bar(console) as bar:
+        number = bar.add_task(task, total=total, note="")
+        yield lambda done: bar.advance(number, done)
+
+
+class ShowProgress(transformers.TrainerCallback):
+    """Steps, loss and speed as they go; the validation metric whenever there is a new one."""
+
+    def __init__(self, console: Console, metric: str, batch_size: int) -> None:
+        self.console = console
+        self.metric = metric
+        self.batch_size = batch_size
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = progress_bar(self.console)
+        self.task = self.bar.add_task(
+            "training", total=state.max_steps, completed=state.global_step, note=""
+        )
+        self.first, self.began, self.loss = state.global_step, time.perf_counter(), float("nan")
+        self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        pairs = (state.global_step - self.first) * self.batch_size * args.world_size
+        speed = pairs / (time.perf_counter() - self.began)
+        note = f"loss {self.loss:.4f} · {speed:,.0f} pairs/s"
+        self.bar.update(self.task, completed=state.global_step, note=note)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.loss = (logs or {}).get("loss", self.loss)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        value = (metrics or {}).get(f"eval_{self.metric}", float("nan"))
+        self.console.print(
+            f"  step {state.global_step:>6,} · loss {self.loss:.4f} · "
+            f"validation {self.metric} {value:.4f}",
+            highlight=False,
+        )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.stop()

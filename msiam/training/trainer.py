@@ -1,0 +1,153 @@
+"""Training on transformers.Trainer: our batches, our evaluation, its everything else."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from msiam.data.batches import BatchSampler, Collator
+from msiam.errors import TrainingError
+from msiam.recipe import Train
+from msiam.training.objective import Objective
+
+#: Written into a checkpoint when all of its files are there.
+COMPLETE = "complete"
+
+
+class Trainer(transformers.Trainer):
+    """transformers.Trainer, fed by a batch sampler, and evaluated by a function of ours."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        args: transformers.TrainingArguments,
+        collator: Collator,
+        sampler: BatchSampler,
+        validate: Callable[[], dict[str, float]],
+        **options: Any,
+    ) -> None:
+        # The eval_dataset has only to be there: evaluate() asks ``validate`` and reads none of it.
+        rows = sampler.rows
+        super().__init__(objective, args, collator, rows, eval_dataset=rows, **options)
+        self.sampler = sampler
+        self.validate = validate
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=self.sampler, collate_fn=self.data_collator
+        )
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            rows = inputs["rows"].tolist()
+            raise TrainingError(
+                f"step {self.state.global_step + 1} (epoch {self.state.epoch:.2f}): the loss is "
+                f"{value.item()} on the batch of rows {rows[:8]}{' …' if len(rows) > 8 else ''}; "
+                "look at these rows, or lower train.learning_rate; the last checkpoint is kept"
+            )
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(
+                parameter_groups(self.model, self.args), lr=self.args.learning_rate
+            )
+        return self.optimizer
+
+
+def parameter_groups(objective: Objective, args: Any) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay.
+
+    An encoder has its tower's own rate where the recipe gives one. Biases, norms and a loss's
+    scalars (one dimension or none) do not decay.
+    """
+    rates: dict[int, float] = {}
+    for tower in objective.model.towers.values():
+        if tower.options.learning_rate is not None:
+            rates |= {id(p): tower.options.learning_rate for p in tower.encoder.parameters()}
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for parameter in objective.parameters():
+        if parameter.requires_grad:
+            rate = rates.get(id(parameter), args.learning_rate)
+            decay = args.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+
+
+class MarkComplete(transformers.TrainerCallback):
+    """Marks a checkpoint once it is whole, so that one cut off in writing is never resumed."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; those cut off in writing are removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).is_file():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def training_arguments(
+    settings: Train, folder: Path, steps_per_epoch: int, metric: str
+) -> transformers.TrainingArguments:
+    """What transformers.Trainer is told. Checkpoints are taken whenever validation is looked at."""
+    steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
+    every = max(1, math.ceil(steps / settings.evaluations))
+    return transformers.TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=math.ceil(settings.warmup * steps),
+        lr_scheduler_type=settings.schedule,
+        bf16=use_bf16(settings.precision),
+        eval_strategy=IntervalStrategy.STEPS,
+        eval_steps=every,
+        save_strategy=SaveStrategy.STEPS,
+        save_steps=every,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{metric}",
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, min(every, math.ceil(steps / 100))),
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        seed=settings.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def use_bf16(precision: str) -> bool:
+    """Whether to compute in bf16: asked for, or "auto" on an accelerator that has it."""
+    if precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
