@@ -41,6 +41,7 @@ class GalleryError(MsiamError):
 def one_of(name: str, choices: Iterable[str]) -> str:
     """The end of a message about an unknown ``name``: the nearest choice, then all of them."""
     known = sorted(choices)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    guess = f"did you mean '{nearest[0]}'? " if nearest else ""
+    small = {choice.lower(): choice for choice in known}
+    nearest = difflib.get_close_matches(name.lower(), small, n=1, cutoff=0.5)
+    guess = f"did you mean '{small[nearest[0]]}'? " if nearest else ""
     return f"{guess}Known: {', '.join(known) if known else 'none'}."

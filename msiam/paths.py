@@ -15,20 +15,25 @@ from msiam.errors import RecipeError, RunError
 
 PACKAGE = "package://"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+_RUST = re.compile(r"\(os error (\d+)\)")
+_TORCH = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error")
 
 
 def expand(text: str) -> str:
     """Put the environment's values in the place of ``${NAME}`` and ``${NAME:-default}``.
+
+    As in a shell, the default also stands in for a variable that is set to nothing.
 
     Raises:
         RecipeError: a variable is not set and has no default.
     """
 
     def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
+        name, default = match.groups()
+        found = os.environ.get(name) or default
         if found is None:
             raise RecipeError(
-                f"'{text}': {match[1]} is not set; set it, or write a default: ${{{match[1]}:-path}}"
+                f"'{text}': {name} is not set; set it, or write a default: ${{{name}:-path}}"
             )
         return found
 
@@ -45,10 +50,13 @@ def resolve(text: str | Path) -> Path:
     if not name.startswith(PACKAGE):
         return Path(name).expanduser()
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    if not package.isidentifier():
+        raise RecipeError(f"'{name}': write it as package://NAME/file, NAME as it is imported")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(
-            f"'{name}': the package {package} is not installed; pip install {package.replace('_', '-')}"
+            f"'{name}': the package {package} is not installed; "
+            f"pip install {package.replace('_', '-')}"
         )
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
@@ -91,10 +99,24 @@ def room_on_disk(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        reason = _no_room(error)
+        if reason is None:
             raise
         raise RunError(
-            f"{path}: no room to write it ({error.strerror}); free some space and run the same "
-            "command again with --resume"
+            f"{path}: no room to write it ({reason}); free some space and run the same again, "
+            "a training with --resume"
         ) from error
+
+
+def _no_room(error: Exception) -> str | None:
+    """What an error says about the disk, if that is what it is about.
+
+    Only Python's own writing raises ``OSError``. Libraries in Rust (safetensors, tokenizers) put
+    the number into a text, and ``torch.save`` says no more than that it could not write on.
+    """
+    if _TORCH.search(str(error)):
+        return "torch.save could not write on"
+    rust = _RUST.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
+    return os.strerror(number) if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None

@@ -17,11 +17,18 @@ GIVEN = "<given>"
 DEFAULT_LOSS = {False: "infonce", True: "contrastive"}
 
 
+def _one_value(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be one value of the column: a number, a text, true or false")
+    return value
+
+
 class Label(Options):
     """Which column says whether a pair belongs together, and which of its values means "same"."""
 
     column: str
-    same: pydantic.StrictBool | pydantic.StrictInt | pydantic.StrictFloat | pydantic.StrictStr
+    # As written: 1 stays a number and "1" a text.
+    same: Annotated[bool | int | float | str, pydantic.PlainValidator(_one_value)]
 
 
 class Split(Options):
@@ -95,13 +102,15 @@ def _as_terms(value: Any) -> Any:
 class Recipe(Options):
     """The whole of a task. ``Recipe.read(path)``, ``recipe.write(path)``."""
 
-    name: str = pydantic.Field("run", pattern=r"^[\w.-]+$", description="also the run's folder")
+    name: str = pydantic.Field("run", pattern=r"^\w[\w.-]*$", description="also the run's folder")
     data: Data
     columns: dict[str, str] = pydantic.Field(min_length=2, description="column: tower, in order")
     towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
-    loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_terms)] = []
+    loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field([])
     train: Train = Train()
-    evaluate: Annotated[list[EvaluatorTerm], pydantic.BeforeValidator(_as_terms)] = []
+    evaluate: Annotated[list[EvaluatorTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field(
+        []
+    )
 
     @classmethod
     def parse(cls, content: Any, where: str = "recipe") -> Recipe:
@@ -133,8 +142,9 @@ class Recipe(Options):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-        for override in overrides or []:
-            apply_override(content, override)
+        if isinstance(content, dict):
+            for override in overrides or []:
+                apply_override(content, override)
         return cls.parse(content, str(path))
 
     def _with_defaults(self) -> Recipe:
@@ -148,7 +158,9 @@ class Recipe(Options):
         return self.model_copy(update=update)
 
     def to_yaml(self) -> str:
-        content = self.model_dump(mode="json", exclude_none=True)
+        content = self.model_dump()
+        for section in ("data", "train"):  # elsewhere, null is a value like any other
+            content[section] = {k: v for k, v in content[section].items() if v is not None}
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
@@ -170,21 +182,32 @@ def apply_override(content: Any, override: str) -> None:
     *path, last = key.split(".")
     place = content
     for part in path:
-        if isinstance(place, list):
-            place = _element(place, part, override)
-        elif isinstance(place, dict):
-            place = place.setdefault(part, {})
-        else:
-            raise RecipeError(
-                f"--set {override}: '{part}' leads nowhere; what is above it has no keys"
-            )
-    if not isinstance(place, dict):
-        raise RecipeError(f"--set {override}: '{last}' leads nowhere; what is above it has no keys")
-    value = scalar(text)
+        if isinstance(place, dict):
+            place.setdefault(part, {})
+        place = place[_step(place, part, override)]
+    step, value = _step(place, last, override), scalar(text)
     if len(path) == 2 and path[0] == "towers" and last == "encoder" and place.get(last) != value:
-        for option in set(place) - TOWER_KEYS:
+        for option in set(place) - KEPT:
             del place[option]
-    place[last] = value
+    place[step] = value
+
+
+#: What a tower keeps when its encoder is swapped. The rest, the learning rate as well, was chosen
+#: for the old one.
+KEPT = {"encoder", "dim", "head", "normalize"}
+
+
+def _step(place: Any, part: str, override: str) -> str | int:
+    """How ``part`` of a dotted key is looked up in what the key has led to so far."""
+    if isinstance(place, dict):
+        return part
+    if not isinstance(place, list):
+        raise RecipeError(f"--set {override}: '{part}' leads nowhere; what is above it has no keys")
+    if not part.isdigit() or int(part) >= len(place):
+        raise RecipeError(
+            f"--set {override}: '{part}' must be a number below {len(place)}, of a list"
+        )
+    return int(part)
 
 
 def scalar(text: str) -> Any:
@@ -193,15 +216,3 @@ def scalar(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-#: A tower's own keys; the others belong to its encoder. (towers/tower.py, which needs torch.)
-TOWER_KEYS = {"encoder", "dim", "head", "normalize"}
-
-
-def _element(items: list[Any], part: str, override: str) -> Any:
-    if not part.isdigit() or int(part) >= len(items):
-        raise RecipeError(
-            f"--set {override}: '{part}' must be a number below {len(items)}, of a list"
-        )
-    return items[int(part)]

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Run:
     folder: RunFolder
     model: Model
     recipe: Recipe | None = None
-    metrics: dict[str, dict[str, float]] | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: Calibration | None = None
 
     def encode(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
@@ -193,13 +193,14 @@ def _train(
     with items_bar(console, "evaluating") as progress:
         embedded = embed_part(model, parts, parts.held_out, progress)
     found = measure(evaluators, embedded, calibration)
-    run = Run(place, model, recipe, found.metrics, calibration)
+    run = Run(place, model, recipe, dict(found.metrics), calibration)
     model.save(place.model)
     write_text(place.calibration, calibration.to_json())
     watched = next(iter(evaluators.values())).primary
     report_run(place.report, run, parts, found, history, watched)
-    content = {**found.metrics, "training": _facts(parts, model, history, began)}
-    write_text(place.metrics, json.dumps(content, indent=1))  # last: it marks the run as finished
+    run.metrics["training"] = _facts(parts, model, history, began)
+    # Last, since it marks the run as finished.
+    write_text(place.metrics, json.dumps(run.metrics, indent=1))
     shutil.rmtree(place.checkpoints, ignore_errors=True)
     return run
 
@@ -234,7 +235,8 @@ def _optimise(
         callbacks=callbacks,
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(place.checkpoints))
+    checkpoint = last_checkpoint(place.checkpoints)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
 
 

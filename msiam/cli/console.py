@@ -24,6 +24,8 @@ def print_json(value: Any) -> None:
 def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Figures by evaluator, chance and the ends of the confidence interval beside them."""
     for evaluator, figures in metrics.items():
+        if evaluator == "training":
+            continue
         table = Table(title=evaluator, title_justify="left", box=None, pad_edge=False)
         for heading in ("figure", "value", "95 % interval", "by chance"):
             table.add_column(heading, justify="left" if heading == "figure" else "right")

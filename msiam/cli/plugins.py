@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from msiam.cli.console import output, print_json
+from msiam.errors import PluginError, one_of
 from msiam.registry import Spec, registry
 from msiam.registry.registry import HOOKS
 
@@ -50,7 +52,7 @@ def show(found: dict[str, Any]) -> None:
     for plugin in found["plugins"]:
         state = plugin["source"]
         if plugin["error"]:
-            state = f"[red]set aside: {plugin['error']}[/red]"
+            state = f"[red]set aside: {escape(plugin['error'])}[/red]"
         table.add_row(plugin["name"], plugin["version"], state)
     output.print(table)
     for kind in HOOKS:
@@ -64,39 +66,48 @@ def show(found: dict[str, Any]) -> None:
 
 def show_options(name: str, json: bool) -> None:
     """The options of every spec of that name."""
-    from msiam.errors import PluginError, one_of
-
     specs = [spec for kind in HOOKS for spec in registry().specs(kind) if spec.name == name]
     if not specs:
         known = {spec.name for kind in HOOKS for spec in registry().specs(kind)}
         raise PluginError(f"nothing is registered as '{name}'; {one_of(name, known)}")
     for spec in specs:
-        options = getattr(spec.load(), "Options", None)
-        fields = options.model_fields if options else {}
-        preset = spec.facts.get("preset") or {}
-        rows = [
-            (
-                key,
-                str(field.annotation)
-                .replace("typing.", "")
-                .replace("<class '", "")
-                .replace("'>", ""),
-                preset.get(key, None if field.is_required() else field.default),
-                field.description or "",
-            )
-            for key, field in fields.items()
-        ]
+        rows = options_of(spec)
         if json:
-            keys = ("option", "type", "default", "description")
-            print_json(
-                {**describe(spec), "options": [dict(zip(keys, row, strict=True)) for row in rows]}
-            )
+            print_json({**describe(spec), "options": rows})
             continue
-        output.print(f"{spec.kind} {spec.name} ({spec.plugin}): {spec.summary}", highlight=False)
+        output.print(f"{spec.kind} {spec.name} ({spec.plugin}): {spec.summary}", markup=False)
         table = Table("option", "type", "default", "", box=None, pad_edge=False)
-        for key, kind, default, text in rows:
-            table.add_row(key, kind, repr(default), text)
+        for row in rows:
+            default = "(required)" if row["required"] else repr(row["default"])
+            table.add_row(row["option"], *map(escape, (row["type"], default, row["description"])))
         output.print(table)
+
+
+def options_of(spec: Spec) -> list[dict[str, Any]]:
+    """The options of a spec; a default is the preset's where that has one."""
+    import pydantic_core  # not above: pydantic takes longer to import than plugins to be listed
+
+    options = getattr(spec.load(), "Options", None)
+    preset = spec.facts.get("preset") or {}
+    rows = []
+    for key, field in (options.model_fields if options else {}).items():
+        required = field.is_required() and key not in preset
+        default = (
+            None if required else preset.get(key, field.get_default(call_default_factory=True))
+        )
+        kind = field.annotation
+        rows.append(
+            {
+                "option": key,
+                "type": kind.__name__
+                if isinstance(kind, type)
+                else str(kind).replace("typing.", ""),
+                "default": pydantic_core.to_jsonable_python(default),
+                "required": required,
+                "description": field.description or "",
+            }
+        )
+    return rows
 
 
 def run_checks(json: bool) -> None:
@@ -106,11 +117,10 @@ def run_checks(json: bool) -> None:
     verdicts = check_all(registry())
     if json:
         print_json([vars(verdict) for verdict in verdicts])
-    else:
-        for verdict in verdicts:
-            mark = "[red]fails[/red]" if verdict.error else "[green]ok[/green]"
-            output.print(
-                f"{mark}  {verdict.kind} {verdict.name}  {verdict.error or ''}", highlight=False
-            )
+    for verdict in [] if json else verdicts:
+        mark = "[yellow]skipped[/yellow]" if verdict.skipped else "[green]ok[/green]     "
+        mark = "[red]fails[/red]  " if verdict.error else mark
+        said = escape(verdict.error or verdict.skipped or "")
+        output.print(f"{mark}  {verdict.kind} {verdict.name}  {said}", highlight=False)
     if any(verdict.error for verdict in verdicts):
         raise typer.Exit(1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from msiam.cli.console import output, print_json
+
+if TYPE_CHECKING:
+    from msiam.gallery.gallery import Hit
 
 
 def search(
@@ -41,11 +44,12 @@ def search(
         print_hits(query, hits, opened.manifest.column)
 
 
-def print_hits(query: str, hits: list, shown: str) -> None:
+def print_hits(query: str, hits: list[Hit], shown: str) -> None:
     """One query's records: score, id, and the column that says most about them."""
     table = Table(title=query, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for heading, justify in (("score", "right"), ("id", "left"), (shown, "left")):
-        table.add_column(heading, justify=justify, overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("id", overflow="fold")
+    table.add_column(shown, overflow="fold")
     for hit in hits:
         text = " ".join(str(hit.record.get(shown, "")).split())
         table.add_row(f"{hit.score:.3f}", hit.id, text[:100] + ("…" if len(text) > 100 else ""))

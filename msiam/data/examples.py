@@ -83,20 +83,25 @@ def positive_groups(
     """Column -> the group of each row's item, int64 (n,).
 
     Two items are of one group if positive pairs lead from one to the other. Items of one group
-    are never each other's negatives. Group numbers run over all towers.
+    are never each other's negatives. The first two columns are the pair; a third one holds
+    negatives, which tie nothing together. Group numbers run over all towers.
     """
     nodes = _nodes(columns, towers)
-    count = 1 + max((int(n.max()) for n in nodes.values() if len(n)), default=-1)
-    first, *others = nodes.values()
-    positive = slice(None) if same is None else same
-    edges = [(first[positive], other[positive]) for other in others]
-    label = components(edges, count)
+    anchor, positive, *_ = nodes.values()
+    kept = slice(None) if same is None else same
+    label = components([(anchor[kept], positive[kept])], _count(nodes))
     return {column: label[numbers] for column, numbers in nodes.items()}
 
 
 def row_components(columns: Columns, towers: Towers) -> np.ndarray:
     """The connected component of each row in the graph of *all* pairs, int64 (n,)."""
-    return next(iter(positive_groups(columns, towers).values()))
+    nodes = _nodes(columns, towers)
+    first, *others = nodes.values()
+    return components([(first, other) for other in others], _count(nodes))[first]
+
+
+def _count(nodes: Columns) -> int:
+    return 1 + max((int(n.max()) for n in nodes.values() if len(n)), default=-1)
 
 
 def components(edges: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:

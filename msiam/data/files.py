@@ -135,7 +135,9 @@ def from_rows(rows: list[Any], name: str) -> datasets.Dataset:
 
 
 def _parse_csv(data: bytes, name: str, delimiter: str) -> datasets.Dataset:
-    header = next(_cells(data, delimiter), None)
+    if not data.strip():
+        return datasets.Dataset.from_dict({})
+    header = next(_cells(data, delimiter))
     if not header or len(set(header)) < len(header):
         raise DataError(f"{name}: its first line must name each column once; it has {header}")
     try:

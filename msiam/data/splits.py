@@ -104,7 +104,7 @@ def without_leaks(train: Examples, held_out: Examples, towers: Towers) -> tuple[
         DataError: all would be.
     """
     leaks = _touches(train, held_out, towers)
-    if leaks.all():
+    if len(train) and leaks.all():
         raise DataError(
             f"each of the {len(train)} training rows shares an item with a held-out row; give "
             "tables with different items"

@@ -93,7 +93,12 @@ class Evaluator(ABC):
 
 
 def percent(share: float) -> str:
-    """A share as people read it: 81.2 %; close to nothing or to all, two digits: 0.025 %."""
+    """A share as people read it: 81.2 %; close to nothing or to all, two digits: 0.025 %.
+
+    The space does not break, so that the sign never begins a line.
+    """
     rest = 100 * min(share, 1 - share)
-    digits = 1 if rest >= 1 or rest <= 0 else min(4, 1 - math.floor(math.log10(rest)))
-    return f"{100 * share:.{digits}f} %"
+    if rest <= 0:
+        return f"{100 * share:.0f}\u00a0%"
+    digits = 1 if rest >= 1 else min(4, 1 - math.floor(math.log10(rest)))
+    return f"{100 * share:.{digits}f}\u00a0%"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msiam.evaluation.calibration import Calibration
-from msiam.evaluation.directions import Direction, directions
+from msiam.evaluation.directions import Direction, directions, tie
 from msiam.evaluation.evaluator import Embedded, percent
 from msiam.evaluation.pairs import find_pairs
 
@@ -101,15 +101,14 @@ def _verdict(same: Any) -> str:
 def most_confident_wrong_answers(embedded: Embedded, values: Values, n: int = 8) -> list[Mistake]:
     """The searches whose first answer is wrong by the widest margin over the best right one.
 
-    Half of them, or the odd one more, are from the first direction, if there are two.
+    Each direction has an equal share of them.
     """
     found = directions(embedded)
-    shares = [n // len(found) + (i < n % len(found)) for i in range(len(found))]
-    return [
-        mistake
-        for direction, share in zip(found, shares, strict=True)
-        for mistake in _wrong_answers(direction, embedded, values, share)
-    ]
+    mistakes = []
+    for i, direction in enumerate(found):
+        share = n // len(found) + (i < n % len(found))
+        mistakes += _wrong_answers(direction, embedded, values, share)
+    return mistakes
 
 
 def _wrong_answers(
@@ -159,7 +158,9 @@ def sample_searches(
         answers = values[embedded.towers[direction.gallery]]
         for q, scores in zip(drawn, direction.scores(embedded, drawn), strict=True):
             start, stop = direction.start[q], direction.stop[q]
-            nearest = np.argsort(-scores, kind="stable")[: min(top, direction.candidates[q])]
+            order = scores.copy()
+            order[start:stop] -= tie(order[start:stop])  # a right one ranks below its equals
+            nearest = np.argsort(-order, kind="stable")[: min(top, direction.candidates[q])]
             hits = [
                 Hit(answers[direction.items[i]], float(scores[i]), bool(start <= i < stop))
                 for i in nearest

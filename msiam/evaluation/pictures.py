@@ -24,12 +24,13 @@ def show(item: Any) -> Markup:
     image file which is there. Anything else is shown as text, never as markup. A picture that
     cannot be opened is named with the reason: a report does not fail for one item.
     """
-    if _is_picture(item):
+    if is_picture(item):
         return _picture(item)
     return _text(item if isinstance(item, str) else str(item))
 
 
-def _is_picture(item: Any) -> bool:
+def is_picture(item: Any) -> bool:
+    """Whether ``show`` takes an item for a picture."""
     if isinstance(item, str):
         return (
             len(item) < 1024

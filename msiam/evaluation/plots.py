@@ -59,7 +59,7 @@ def draw(curves: Mapping[str, Any]) -> dict[str, Markup]:
         caption = "Scores of held-out pairs"
         drawings[caption] = _figure(caption, _histogram, curves["histogram"])
     for direction, bars in curves.get("recall", {}).items():
-        caption = f"{direction}: searches with the right one among the first k"
+        caption = f"{direction}: the right one is among the first k"
         drawings[caption] = _figure(caption, _recall, bars)
     return drawings
 
@@ -140,7 +140,7 @@ def _histogram(axes: Axes, histogram: Mapping[str, Any]) -> None:
     threshold = histogram.get("threshold")
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="threshold")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, handlelength=1.4)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, handlelength=1.4)
     axes.spines.left.set_visible(False)
     axes.set(yticks=[], xlabel="score", ylim=(0, None))
 
@@ -154,7 +154,7 @@ def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:
         recall,
         [recall - bars["low"], np.asarray(bars["high"]) - recall],
         fmt="none",
-        ecolor=INK,
+        color=INK,
         elinewidth=1,
         capsize=3,
     )
@@ -162,7 +162,7 @@ def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:
         axes.text(x, high + 0.025, f"{100 * share:.1f}", ha="center", fontweight="bold")
     axes.hlines(bars["chance"], place - 0.4, place + 0.4, color=SECOND, linewidth=2, label="chance")
     _rates(axes, "y")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=1.4)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1.4)
     axes.spines.left.set_visible(False)
     axes.set_xticks(place, [f"k = {k:g}" for k in bars["k"]])
     axes.set(ylim=(0, 1.1), xlim=(-0.6, len(place) - 0.4))
@@ -174,7 +174,7 @@ def _lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> No
         marker = "o" if len(points) <= 30 else None
         axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=name)
     if len(lines) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handlelength=1.4)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, handlelength=1.4)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.spines.left.set_visible(False)
     axes.locator_params(nbins=6)

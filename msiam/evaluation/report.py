@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msiam.evaluation.evaluator import percent
 from msiam.evaluation.findings import Mistake, Search
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
+COUNTS = {"pairs", "same", "queries", "gallery", "median_rank"}
 
 
 @dataclass
@@ -81,7 +81,7 @@ def render(report: ReportData) -> str:
     return environment.get_template(TEMPLATE).render(
         report=report,
         show=pictures.show,
-        percent=percent,
+        is_picture=pictures.is_picture,
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
         tables={name: table(metrics) for name, metrics in report.metrics.items()},
@@ -89,7 +89,10 @@ def render(report: ReportData) -> str:
 
 
 def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
-    """Direction (or "") → its metrics, each with its interval and chance beside it."""
+    """Direction → its metrics, each with its interval and chance beside it.
+
+    Metrics of no direction come last, under "" if there are no others.
+    """
     parts: dict[str, list[Line]] = {}
     for direction, name in _names(metrics):
         prefix = f"{direction}/" if direction else ""
@@ -97,11 +100,14 @@ def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
         chance = metrics.get(f"{prefix}chance/{name}")
         line = Line(
             name,
-            number(metrics[prefix + name]),
-            "" if low is None or high is None else f"{number(low)} – {number(high)}",
+            number(metrics[prefix + name], count=name in COUNTS),
+            "" if low is None or high is None else f"{number(low)}–{number(high)}",
             "" if chance is None else number(chance),
         )
         parts.setdefault(direction.replace("_to_", " → "), []).append(line)
+    everywhere = parts.pop("", [])
+    if everywhere:
+        parts["all directions" if parts else ""] = everywhere
     return parts
 
 
@@ -113,8 +119,8 @@ def _names(metrics: Mapping[str, float]) -> Iterator[tuple[str, str]]:
             yield "/".join(direction), name
 
 
-def number(value: float) -> str:
-    """Whole numbers as such, others with three significant digits or three decimals."""
-    if value == int(value) and abs(value) >= 2:
-        return f"{value:,.0f}"
+def number(value: float, count: bool = False) -> str:
+    """Counts and large values as whole as they are, shares with three decimals or two digits."""
+    if count or abs(value) >= 2:
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
     return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"

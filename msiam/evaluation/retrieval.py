@@ -147,7 +147,7 @@ def chance_of_hit(relevant: np.ndarray, candidates: np.ndarray, k: int) -> np.nd
 def _sentence(direction: Direction, figures: dict[str, float], ks: list[int]) -> str:
     depths = ["first" if k == 1 else f"among the first {k}" for k in ks]
     shares = [percent(figures[f"recall@{k}"]) for k in ks]
-    shares[0] += f" of {figures['queries']:,.0f} searches"
+    shares[0] += " of searches"
     found = " and ".join(f"{depth} in {share}" for depth, share in zip(depths, shares, strict=True))
     chance = " and ".join(percent(figures[f"chance/recall@{k}"]) for k in ks)
     return (

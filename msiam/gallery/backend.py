@@ -39,6 +39,7 @@ class Backend(ABC):
 
         Raises:
             GalleryError: the file cannot be read.
+            FileNotFoundError: it is not there: the gallery is being replaced by a newer one.
         """
 
     @abstractmethod

@@ -61,12 +61,12 @@ class FaissBackend(Backend):
 
     @classmethod
     def open(cls, path: Path, options: FaissOptions) -> Self:
-        with _refusals(str(path)):
-            return cls(faiss.read_index(str(path)))
+        with path.open("rb") as file, _refusals(str(path)):
+            return cls(faiss.read_index(faiss.PyCallbackIOReader(file.read)))  # type: ignore[attr-defined]
 
     def save(self, path: Path) -> None:
-        # Not write_index(path): where the disk fills up at the last buffer, it only prints a
-        # line, and leaves a file that is cut off. (Its type stubs leave the writer out.)
+        # Not write_index(path): where the disk fills up at the last buffer, that only prints a
+        # line, and leaves a file that is cut off. (FAISS's type stubs leave these classes out.)
         with path.open("wb") as file:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 

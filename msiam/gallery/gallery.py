@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,12 +206,11 @@ class Gallery:
         scores, positions = self._index.search(queries, min(int(k), len(self)))
         found = positions >= 0
         records = self._catalogue.take(positions[found])
-        hits = [
+        hits = (
             Hit(id, score, record)
             for (id, record), score in zip(records, scores[found].tolist(), strict=True)
-        ]
-        ends = np.cumsum(found.sum(axis=1))
-        return [hits[end - count : end] for end, count in zip(ends, found.sum(axis=1), strict=True)]
+        )
+        return [list(itertools.islice(hits, count)) for count in found.sum(axis=1).tolist()]
 
     def _embed(self, model: Embedder, queries: list[Any], column: str | None) -> np.ndarray:
         """Embed queries, each through its column, in their order: (q, dim)."""

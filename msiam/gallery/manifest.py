@@ -99,6 +99,8 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             raise GalleryError(
                 f"{folder}: is no gallery, {what}; make one with msiam index"
             ) from error
+        except OSError as error:
+            raise GalleryError(f"{path}: cannot be read ({error.strerror})") from error
         try:
             content = json.loads(raw.decode())
             found = content["format"]
@@ -133,7 +135,7 @@ def writing(folder: Path) -> Iterator[None]:
         _refuse_others(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK).open("a")
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise GalleryError(f"{folder}: cannot be written ({error.strerror})") from error
     with lock, room_on_disk(folder):
         try:

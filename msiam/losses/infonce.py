@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import pydantic
 import torch
@@ -21,6 +21,15 @@ class InfoNCEOptions(Options):
     )
     learn_temperature: bool = True
     min_temperature: float = pydantic.Field(0.01, gt=0, description="a learnt one stays above it")
+
+    @pydantic.model_validator(mode="after")
+    def _start_above_the_least(self) -> Self:
+        if self.learn_temperature and self.temperature < self.min_temperature:
+            raise ValueError(
+                f"temperature {self.temperature} is below min_temperature {self.min_temperature}; "
+                "lower that too, or set learn_temperature: false"
+            )
+        return self
 
 
 class InfoNCE(Loss):
@@ -48,13 +57,19 @@ class InfoNCE(Loss):
         return 1 / self._scale().item()
 
     def _scale(self) -> Tensor:
-        if not self.options.learn_temperature:
-            return self.log_scale.exp()
-        return self.log_scale.clamp(max=-math.log(self.options.min_temperature)).exp()
+        """The inverse temperature, held in its bounds.
+
+        The parameter itself is put back, as in CLIP. A clamp in the graph would have no gradient
+        beyond the bound, so that a temperature which once got there could never come back.
+        """
+        if self.options.learn_temperature:
+            with torch.no_grad():
+                self.log_scale.clamp_(max=-math.log(self.options.min_temperature))
+        return self.log_scale.exp()
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (one, a), (other, b) = embeddings.items()
         anchors = targets.positive(len(a), a.device)
-        weight = anchors.double() / (2 * anchors.sum().clamp(min=1))
+        weight = anchors / (2 * anchors.sum().clamp(min=1))
         groups = (targets.groups[one], targets.groups[other])
         return softmax_cost(a, b, self._scale(), groups, (weight, weight))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 #: How many similarities are held at once: 16 MB of float32.
 TILE = 1 << 22
@@ -63,6 +64,7 @@ class _SoftmaxCost(torch.autograd.Function):
         return r @ (of_rows - own) + c @ (of_columns - own)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, ga, gb, r, c, of_rows, of_columns = ctx.saved_tensors
         grad_a, grad_b, grad_scale = torch.empty_like(a), torch.zeros_like(b), scale.new_zeros(())

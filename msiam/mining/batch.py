@@ -53,6 +53,8 @@ class Hard(Miner):
         for block in row_blocks(len(anchors), len(candidates)):
             distance = torch.cdist(anchors[block].float(), candidates.float())
             known = anchor_groups[block, None] == candidate_groups
-            nearest = distance.masked_fill_(known, torch.inf).min(dim=1)
-            chosen[block] = nearest.indices.where(nearest.values.isfinite(), chosen[block])
+            nearest = distance.masked_fill_(known, torch.inf).argmin(dim=1)
+            # By the mask, not by the distance: embeddings that have become NaN still get a
+            # negative, so that the loss is NaN as well and training stops.
+            chosen[block] = nearest.masked_fill_(known.all(dim=1), -1)
         return chosen

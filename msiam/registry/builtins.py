@@ -8,7 +8,7 @@ def msiam_losses(register):
     register(
         "contrastive",
         "msiam.losses.contrastive:Contrastive",
-        summary="labelled pairs: pull the same together, push others out of a margin (Hadsell 2006)",
+        summary="labelled pairs: pull the same together, push the rest apart (Hadsell 2006)",
     )
     register(
         "triplet",
@@ -40,9 +40,7 @@ def msiam_sources(register):
 
 @hookimpl
 def msiam_backends(register):
-    register(
-        "faiss", "msiam.gallery.faiss_backend:FaissBackend", summary="exact search with FAISS"
-    )
+    register("faiss", "msiam.gallery.faiss_backend:FaissBackend", summary="exact search with FAISS")
 
 
 @hookimpl

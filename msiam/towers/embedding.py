@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ Progress = Callable[[int], None]
 
 def located(item: Any, root: Path | None) -> Any:
     """The item; a relative file name is looked for beside its table first."""
-    if root is not None and isinstance(item, str) and (root / item).is_file():
-        return str(root / item)
+    if root is None or not isinstance(item, str):
+        return item
+    with contextlib.suppress(OSError):  # a text is often longer than a file's name can be
+        if (root / item).is_file():
+            return str(root / item)
     return item
 
 
@@ -37,7 +41,7 @@ def embed_features(
     Batches hold features of like length, the longest first: the least padding, and memory that
     does not suffice shows at once.
     """
-    device = next(tower.parameters()).device
+    device = next((p.device for p in tower.parameters()), torch.device("cpu"))
     vectors = np.empty((len(features), tower.dim), dtype=np.float32)
     costs = np.array([tower.encoder.cost(feature) for feature in features], dtype=np.int64)
     order = np.argsort(-costs, kind="stable")

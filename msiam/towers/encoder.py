@@ -84,10 +84,22 @@ class Encoder(nn.Module, ABC):
         return 1
 
     def fingerprint(self) -> str:
-        """Changes whenever what ``prepare`` or ``forward`` would return changes."""
-        digest = hashlib.sha256(f"{type(self).__qualname__}\n{self.options!r}\n".encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().data)
+        """Changes whenever what ``prepare`` or ``forward`` would return changes.
+
+        This one covers class, options and weights. An encoder whose ``save`` writes more than
+        that (a vocabulary) adds it.
+        """
+        kind = type(self)
+        digest = hashlib.sha256(
+            f"{kind.__module__}:{kind.__qualname__}\n{self.options!r}\n".encode()
+        )
+        add_weights(digest, self)
         return digest.hexdigest()[:16]
+
+
+def add_weights(digest: Any, module: nn.Module) -> None:
+    """Feed every weight of a module, with its name, shape and kind, into a digest."""
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)

@@ -11,7 +11,7 @@ from msiam.errors import RecipeError
 HeadKind = Literal["linear", "mlp", "none"]
 
 
-def build_head(kind: HeadKind, width: int, dim: int) -> nn.Module:
+def build_head(kind: HeadKind, width: int, dim: int, where: str = "head") -> nn.Module:
     """A module from (B, width) to (B, dim).
 
     ``mlp`` is a layer norm and two linear layers with a GELU and dropout between them.
@@ -32,7 +32,7 @@ def build_head(kind: HeadKind, width: int, dim: int) -> nn.Module:
         )
     if width != dim:
         raise RecipeError(
-            f"head: none keeps the encoder's width, which is {width}; set dim: {width}, or a head "
-            "(linear, mlp)"
+            f"{where}: none keeps the encoder's width, which is {width}, and dim is {dim}; "
+            f"set dim: {width}, or another head (linear, mlp)"
         )
     return nn.Identity()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from msiam.errors import DataError, RecipeError, one_of
+from msiam.errors import DataError, ModelError, RecipeError, one_of
 from msiam.towers import storage
 from msiam.towers.embedding import Progress, embed_items
-from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.encoder import Batch, Encoder, add_weights
 from msiam.towers.tower import Tower
+
+_NAME = re.compile(r"\w[\w-]*")
 
 
 class Model(nn.Module):
@@ -30,13 +33,20 @@ class Model(nn.Module):
 
     Raises:
         RecipeError: a column on a tower that is not there, a tower without a column, towers whose
-            embeddings differ in width.
+            embeddings differ in width, a tower whose name cannot be used.
     """
 
     def __init__(
         self, towers: Mapping[str, Tower | Mapping[str, Any]], columns: Mapping[str, str]
     ) -> None:
         super().__init__()
+        self.towers = nn.ModuleDict()
+        for name in towers:
+            if not _NAME.fullmatch(name) or hasattr(self.towers, name):
+                raise RecipeError(
+                    f"towers.{name}: a tower's name has letters, digits, _ and -, and is no word "
+                    f"that torch has taken; for example {re.sub(r'[^a-zA-Z0-9]', '_', name)}_tower"
+                )
         built = {
             name: tower if isinstance(tower, Tower) else _build(name, tower)
             for name, tower in towers.items()
@@ -52,7 +62,7 @@ class Model(nn.Module):
             raise RecipeError(
                 f"towers: embeddings must have one width to be compared; dim is {widths}"
             )
-        self.towers = nn.ModuleDict(built)
+        self.towers.update(built)
         self.columns = dict(columns)
 
     def tower(self, name: str) -> Tower:
@@ -92,8 +102,20 @@ class Model(nn.Module):
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        """Embed what can be read: (m, dim) float32, and each other item's number and reason."""
-        return embed_items(self.tower_of(column), items, root, batch_size, progress)
+        """Embed what can be read: (m, dim) float32, and each other item's number and reason.
+
+        Raises:
+            DataError: one item instead of a list of items, or the model has no such column.
+            ModelError: the model has no weights yet.
+        """
+        tower = self.tower_of(column)
+        if not tower.ready:
+            raise ModelError("the model has no weights yet; train it, or load one with msiam.load")
+        if isinstance(items, str | bytes):
+            raise DataError(
+                f"column '{column}': found one item, {items!r:.80}; give a list of items"
+            )
+        return embed_items(tower, items, root, batch_size, progress)
 
     def encode(
         self, columns: Mapping[str, Sequence[Any]], batch_size: int = 64
@@ -105,6 +127,7 @@ class Model(nn.Module):
 
         Raises:
             DataError: an item cannot be read, or the model has no such column.
+            ModelError: the model has no weights yet.
         """
         vectors = {}
         for column, items in columns.items():
@@ -136,12 +159,12 @@ class Model(nn.Module):
 
     def fingerprint(self) -> str:
         """Changes whenever an embedding would change."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{sorted(self.columns.items())}\n".encode())
         for name in sorted(self.towers):
             tower = self.tower(name)
             digest.update(f"{name} {tower.options!r} {tower.encoder.fingerprint()}\n".encode())
-            for key, tensor in (tower.head or nn.Identity()).state_dict().items():
-                digest.update(key.encode() + tensor.cpu().numpy().tobytes())
+            if tower.head is not None:
+                add_weights(digest, tower.head)
         return digest.hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
@@ -153,6 +176,7 @@ class Model(nn.Module):
         """Write the model: JSON, safetensors and the encoders' own files, with checksums.
 
         Raises:
+            ModelError: the folder holds something that is no model; there are no weights yet.
             RunError: the disk is full. What was there before is left whole.
         """
 
@@ -162,8 +186,10 @@ class Model(nn.Module):
                 place.mkdir(parents=True)
                 self.tower(name).encoder.save(place)
 
-        state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        return storage.save(Path(folder), self.describe(), state, write)
+        if not self.ready:
+            raise ModelError(f"{folder}: the model has no weights to save before it is trained")
+        storage.save(Path(folder), self.describe(), self, write)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Model:
@@ -171,8 +197,9 @@ class Model(nn.Module):
 
         Raises:
             ModelError: a file is missing, changed, or a pickle.
+            PluginError: no plugin brings one of its encoders.
         """
-        folder = Path(folder)
+        folder = storage.whole(Path(folder))
         description = storage.describe(folder)
         model = cls(description["towers"], description["columns"])
         for name in model.towers:
@@ -185,7 +212,7 @@ def _build(name: str, keys: Mapping[str, Any]) -> Tower:
     where = f"towers.{name}"
     if "encoder" not in keys:
         raise RecipeError(f"{where}.encoder: is missing; name an encoder, see msiam plugins")
-    return Tower(where=where, **keys)
+    return Tower(keys["encoder"], where, **{k: v for k, v in keys.items() if k != "encoder"})
 
 
 def pick_device() -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
 from msiam.errors import ModelError
 from msiam.paths import room_on_disk, sha256
@@ -24,31 +25,39 @@ FORMAT = 1
 def save(
     folder: Path,
     description: dict[str, Any],
-    state: dict[str, Tensor],
+    model: nn.Module,
     write_more: Callable[[Path], None],
-) -> Path:
+) -> None:
     """Write a model's folder under a temporary name; it takes its place when it is whole.
 
     Raises:
         ModelError: ``folder`` holds something that is no model, which is not overwritten.
         RunError: the disk is full.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
+    folder = folder.resolve()
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / DESCRIPTION).is_file():
         raise ModelError(f"{folder}: holds something that is no model; give a new or empty folder")
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a save that was killed
     try:
         with room_on_disk(folder):
             draft.mkdir(parents=True)
             write_more(draft)
-            safetensors.torch.save_file(state, draft / WEIGHTS)
+            safetensors.torch.save_model(model, str(draft / WEIGHTS))  # tied weights only once
             files = {str(p.relative_to(draft)): sha256(p) for p in sorted(_files(draft))}
             content = {"format": FORMAT, **description, "files": files}
-            (draft / DESCRIPTION).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            (draft / DESCRIPTION).write_text(_render(content), encoding="utf-8")
             _sync(draft)
         _exchange(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return folder
+
+
+def whole(folder: Path) -> Path:
+    """The folder to read: the old one, set aside, where a save was killed between its renames."""
+    old = _aside(folder.resolve())
+    return old if old.is_dir() and not folder.exists() else folder
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -71,24 +80,41 @@ def describe(folder: Path) -> dict[str, Any]:
             f"{folder}: no {DESCRIPTION}, so no model; give a run's or a model's folder"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        listed = content["files"]
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{path}: is damaged ({error}); take the copy that was saved") from error
-    if content["format"] != FORMAT:
-        raise ModelError(f"{path}: format {content['format']}; this msiam reads format {FORMAT}")
-    for name, checksum in listed.items():
+        raw = path.read_text(encoding="utf-8")
+        content = json.loads(raw)
+        found = content["format"]
+        if found == FORMAT:
+            del content["checksum"]
+            if _render(content) != raw:
+                raise ValueError("its checksum differs")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path}: is damaged or was changed ({error}); copy it again") from error
+    if found != FORMAT:
+        raise ModelError(f"{path}: format {found!r}; this msiam reads format {FORMAT}")
+    for name, checksum in content["files"].items():
         _check(folder / name, checksum)
     return content
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Fill a model's parameters from model.safetensors."""
+    path = folder / WEIGHTS
     try:
-        state = safetensors.torch.load_file(folder / WEIGHTS)
+        safetensors.torch.load_model(model, str(path))
     except safetensors.SafetensorError as error:
-        raise ModelError(f"{folder / WEIGHTS}: is no safetensors file ({error})") from error
-    model.load_state_dict(state)
+        raise ModelError(f"{path}: is no safetensors file ({error})") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{path}: its weights do not fit the towers of {DESCRIPTION}; install the versions of "
+            f"the plugins that saved it ({reason[:200]})"
+        ) from error
+
+
+def _render(content: dict[str, Any]) -> str:
+    """model.json as it is written: JSON, with a checksum of its own as the last key."""
+    checksum = hashlib.sha256(json.dumps(content, indent=1).encode()).hexdigest()
+    return json.dumps({**content, "checksum": checksum}, indent=1) + "\n"
 
 
 def _check(path: Path, checksum: str) -> None:
@@ -99,7 +125,7 @@ def _check(path: Path, checksum: str) -> None:
     with path.open("rb") as file:
         start = file.read(2)
     # A pickle begins with its protocol (0x80 n); torch.save wraps one in a zip (PK).
-    if path.name == WEIGHTS and (start[:1] == b"\x80" or start == b"PK"):
+    if path.suffix == ".safetensors" and (start[:1] == b"\x80" or start == b"PK"):
         raise ModelError(
             f"{path}: is a pickle, which can run code when opened, where safetensors belongs; "
             "save the model with Model.save"
@@ -122,8 +148,13 @@ def _sync(folder: Path) -> None:
 
 def _exchange(draft: Path, folder: Path) -> None:
     """Put the draft in the folder's place; the old one goes only afterwards."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    old = _aside(folder)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.replace(old)
     draft.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")

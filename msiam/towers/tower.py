@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 from torch import Tensor, nn
 
-from msiam.errors import RecipeError
+from msiam.errors import ModelError, RecipeError
 from msiam.registry import registry
 from msiam.registry.options import Options, explain, parse_options
 from msiam.towers.encoder import Batch, Encoder
@@ -39,8 +39,9 @@ class Tower(nn.Module):
         RecipeError: an unknown option, or one of the wrong kind.
     """
 
-    def __init__(self, encoder: str, *, where: str = "", **options: Any) -> None:
+    def __init__(self, encoder: str, where: str = "", /, **options: Any) -> None:
         super().__init__()
+        self._where = where
         own = {k: v for k, v in options.items() if k in TowerOptions.model_fields}
         others = {k: v for k, v in options.items() if k not in own}
         try:
@@ -49,9 +50,9 @@ class Tower(nn.Module):
             raise RecipeError(explain(error, TowerOptions, where)) from error
         spec = registry().find("encoder", encoder, where)
         cls: type[Encoder] = spec.load()
-        self.encoder_options = others
         given = {**(spec.facts.get("preset") or {}), **others}
-        self.encoder = cls(parse_options(cls, given, f"{where} ({encoder})" if where else encoder))
+        place = f"{where} ({encoder})" if where else encoder
+        self.encoder = cls(parse_options(cls, given, place, beside=TowerOptions.model_fields))
         self.head: nn.Module | None = None
 
     def fit(self, items: Iterable[Any]) -> None:
@@ -65,7 +66,8 @@ class Tower(nn.Module):
         self._build_head()
 
     def _build_head(self) -> None:
-        self.head = build_head(self.options.head, self.encoder.dim, self.options.dim)
+        where = f"{self._where}.head" if self._where else "head"
+        self.head = build_head(self.options.head, self.encoder.dim, self.options.dim, where)
 
     @property
     def ready(self) -> bool:
@@ -78,7 +80,7 @@ class Tower(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """A batch of B items to their embeddings, (B, dim)."""
         if self.head is None:
-            raise RuntimeError("a tower has no weights before fit() or restore()")
+            raise ModelError("a tower has no weights before it is trained or loaded")
         embedding = self.head(self.encoder(batch))
         if self.options.normalize:
             # In float32: at a temperature of 0.01, bf16 similarities are too coarse.
@@ -86,8 +88,13 @@ class Tower(nn.Module):
         return embedding
 
     def describe(self) -> dict[str, Any]:
-        """The keys that make this tower again, as a recipe has them."""
-        return self.options.model_dump(exclude_defaults=True) | self.encoder_options
+        """The keys that make this tower again, as a recipe has them.
+
+        All of them, since the defaults of another version may be others.
+        """
+        return self.options.model_dump(exclude_none=True) | self.encoder.options.model_dump(
+            mode="json"
+        )
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -37,12 +37,13 @@ class Trainer(transformers.Trainer):
         # The eval_dataset has only to be there: evaluate() asks ``validate`` and reads none of it.
         rows = sampler.rows
         super().__init__(objective, args, collator, rows, eval_dataset=rows, **options)
+        self.objective: Objective = objective
         self.sampler = sampler
         self.validate = validate
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(
-            self.train_dataset, batch_sampler=self.sampler, collate_fn=self.data_collator
+            self.sampler.rows, batch_sampler=self.sampler, collate_fn=self.data_collator
         )
         return self.accelerator.prepare(loader)
 
@@ -69,7 +70,7 @@ class Trainer(transformers.Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(
-                parameter_groups(self.model, self.args), lr=self.args.learning_rate
+                parameter_groups(self.objective, self.args), lr=self.args.learning_rate
             )
         return self.optimizer
 
@@ -81,9 +82,10 @@ def parameter_groups(objective: Objective, args: Any) -> list[dict[str, Any]]:
     scalars (one dimension or none) do not decay.
     """
     rates: dict[int, float] = {}
-    for tower in objective.model.towers.values():
+    for name in objective.model.towers:
+        tower = objective.model.tower(name)
         if tower.options.learning_rate is not None:
-            rates |= {id(p): tower.options.learning_rate for p in tower.encoder.parameters()}
+            rates |= dict.fromkeys(map(id, tower.encoder.parameters()), tower.options.learning_rate)
     groups: dict[tuple[float, float], list[Any]] = {}
     for parameter in objective.parameters():
         if parameter.requires_grad:
@@ -127,6 +129,7 @@ def training_arguments(
         warmup_steps=math.ceil(settings.warmup * steps),
         lr_scheduler_type=settings.schedule,
         bf16=use_bf16(settings.precision),
+        use_cpu=not torch.accelerator.is_available(),
         eval_strategy=IntervalStrategy.STEPS,
         eval_steps=every,
         save_strategy=SaveStrategy.STEPS,

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from msiam import Encoder, Options, Rejected, errors, resolve
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from msiam import Encoder, Options, Rejected, errors, resolve
 from msiam_lstm import vocabulary
+from msiam_lstm.reading import Pooling, Reader
 from msiam_lstm.vectors import read_vectors
 
 # Workers already share the cores out; threads below them only fight, and warn when forked.
@@ -56,3 +57,130 @@ class LstmOptions(Options):
         if self.vectors and self.embedding:
             raise ValueError("the width is that of `vectors`: leave `embedding` out")
         return self
+
+
+class LstmEncoder(Encoder):
+    """Words or byte pairs, learnt embeddings or word vectors, an LSTM in both directions, pooling.
+
+    Max pooling over a bidirectional LSTM is InferSent's (Conneau et al., 2017).
+    """
+
+    Options = LstmOptions
+    modality = "text"
+
+    #: Texts that run together on a CPU, sorted by length: little padding, and the fastest size.
+    group = 32
+
+    options: LstmOptions
+    _tokenizer: Tokenizer
+
+    @property
+    def dim(self) -> int:
+        return self.reader.dim
+
+    @classmethod
+    def accepts(cls, item: object) -> bool:
+        return isinstance(item, str)
+
+    def fit(self, items: Iterable[Any]) -> None:
+        """Learn the vocabulary from the texts among the items; look its word vectors up.
+
+        Raises:
+            DataError: there is no text among the items, or the vectors cannot be read.
+        """
+        texts = vocabulary.texts_of(items)
+        vectors: dict[str, np.ndarray] = {}
+        if self.options.tokenizer == "bpe":
+            tokenizer = vocabulary.byte_pair_tokenizer(
+                texts, self.options.vocabulary, self.options.min_count
+            )
+        else:
+            counts = vocabulary.count_words(texts)
+            if self.options.vectors:
+                vectors = self._read_vectors(self.options.vectors, counts)
+            tokenizer = vocabulary.word_tokenizer(self._choose_words(counts, vectors))
+        if tokenizer.get_vocab_size() <= len(vocabulary.SPECIAL):
+            raise errors.DataError("encoder 'lstm': no text to learn a vocabulary from")
+        width = len(next(iter(vectors.values()))) if vectors else self.options.embedding or 128
+        self._build(tokenizer, width)
+        self._fill(vectors)
+
+    def _read_vectors(self, path: str, counts: dict[str, int]) -> dict[str, np.ndarray]:
+        top = self.options.vector_words
+
+        def keep(number: int, word: str) -> bool:
+            # What the tokenizer would cut ("u.s.") could never be looked up.
+            return word in counts or (number < top and vocabulary.words_of(word) == [word])
+
+        return read_vectors(resolve(path), keep)
+
+    def _choose_words(self, counts: dict[str, int], vectors: dict[str, np.ndarray]) -> list[str]:
+        """The data's words, most frequent first, up to the limit; then what else has a vector."""
+        known = [w for w, n in counts.items() if w in vectors or n >= self.options.min_count]
+        limit = self.options.vocabulary - len(vocabulary.SPECIAL)
+        return [*known[:limit], *(word for word in vectors if word not in counts)]
+
+    def _build(self, tokenizer: Tokenizer, width: int) -> None:
+        tokenizer.enable_truncation(self.options.max_tokens)
+        self._tokenizer = tokenizer
+        self.embedding = nn.Embedding(tokenizer.get_vocab_size(), width, padding_idx=0)
+        self.dropout = nn.Dropout(self.options.dropout)
+        options = self.options
+        self.reader = Reader(width, options.hidden, options.layers, options.bidirectional)
+        self.pooling = Pooling(options.pooling, self.reader.dim, options.bidirectional)
+
+    @torch.no_grad()
+    def _fill(self, vectors: dict[str, np.ndarray]) -> None:
+        """Word vectors into their rows; the other rows by chance, as wide as these are."""
+        if not vectors:
+            return
+        known = np.stack(list(vectors.values()))
+        self.embedding.weight[1:].normal_(0, float(known.std()))
+        numbers = self._tokenizer.get_vocab()
+        rows = {numbers[word]: vector for word, vector in vectors.items() if word in numbers}
+        self.embedding.weight[list(rows)] = torch.from_numpy(np.stack(list(rows.values())))
+
+    def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        found = [vocabulary.text_of(item) for item in items]
+        texts = [text for text in found if isinstance(text, str)]
+        encodings = iter(self._tokenizer.encode_batch_fast(texts))
+        return [
+            item if isinstance(item, Rejected) else _numbers(next(encodings).ids) for item in found
+        ]
+
+    def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        lengths = torch.tensor([len(feature) for feature in features])
+        tokens = torch.zeros(len(features), int(lengths.max()), dtype=torch.int64)
+        for row, feature in zip(tokens, features, strict=True):
+            row[: len(feature)] = torch.from_numpy(feature)
+        return {"tokens": tokens, "lengths": lengths}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Tokens (B, T), 0 behind each text's `lengths` (B,), to (B, dim)."""
+        lengths, order = batch["lengths"].sort()
+        words = self.dropout(self.embedding(batch["tokens"][order]))
+        size = self.group if words.device.type == "cpu" else len(words)
+        pooled = []
+        for some, long in zip(words.split(size), lengths.split(size), strict=True):
+            states = self.reader(some[:, : int(long[-1])], long)
+            pooled.append(self.pooling(states, long))
+        return torch.cat(pooled)[order.argsort()]
+
+    def cost(self, feature: np.ndarray) -> int:
+        return len(feature)
+
+    def save(self, folder: Path) -> None:
+        (folder / "tokenizer.json").write_text(self._tokenizer.to_str(), encoding="utf-8")
+        (folder / "lstm.json").write_text(json.dumps({"embedding": self.embedding.embedding_dim}))
+
+    def restore(self, folder: Path) -> None:
+        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        self._build(tokenizer, json.loads((folder / "lstm.json").read_text())["embedding"])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{super().fingerprint()}\n{self._tokenizer.to_str()}".encode())
+        return digest.hexdigest()[:16]
+
+
+def _numbers(ids: list[int]) -> np.ndarray | Rejected:
+    return np.array(ids, dtype=np.int32) if ids else Rejected("no word in the text")

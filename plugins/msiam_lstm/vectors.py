@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from msiam import errors
 
 Line = tuple[str, Callable[[], np.ndarray]]
@@ -101,13 +103,15 @@ def _matrix(path: Path) -> Iterator[Line]:
     if matrix.ndim != 2:
         raise errors.DataError(f"{path}: {matrix.ndim}-dimensional, where (words, width) is right")
     for row, word in enumerate(_words_beside(path, len(matrix))):
-        yield word, lambda row=row: np.array(matrix[row], dtype=np.float32)
+        yield word, partial(np.array, matrix[row], np.float32)
 
 
 def _words_beside(path: Path, rows: int) -> list[str]:
     """The words of the list beside the matrix: of as many words, and the most alike in name."""
     beside = [p for p in path.parent.iterdir() if p.suffix in WORD_LISTS]
-    beside.sort(key=lambda p: (-len(os.path.commonprefix([p.name, path.name])), p.name))
+    beside.sort(
+        key=lambda p: difflib.SequenceMatcher(None, p.name, path.name).ratio(), reverse=True
+    )
     sizes = []
     for file in beside:
         words = _word_list(file)

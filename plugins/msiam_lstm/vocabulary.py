@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from msiam import Rejected
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from msiam import Rejected
 
 SPECIAL = ["[PAD]", "[UNK]"]
 

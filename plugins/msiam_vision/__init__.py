@@ -1,1 +1,45 @@
+"""Image encoders: a small CNN, EfficientNet-Lite0 and every backbone of torchvision."""
 
+from msiam import hookimpl
+
+#: torchvision's backbones that have a name of their own here; the others go by ``model:``.
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_b_16",
+)
+
+
+@hookimpl
+def msiam_encoders(register):
+    register(
+        "small_cnn",
+        "msiam_vision.small_cnn:SmallCNN",
+        modality="image",
+        summary="a small residual CNN for small pictures, trained from scratch",
+    )
+    register(
+        "efficientnet_lite0",
+        "msiam_vision.efficientnet_lite:EfficientNetLite0",
+        modality="image",
+        summary="EfficientNet-Lite0, with ImageNet weights from a file",
+        extra="msiam[pretrained]",
+    )
+    register(
+        "torchvision",
+        "msiam_vision.torchvision_encoder:TorchvisionEncoder",
+        modality="image",
+        summary="any classification backbone of torchvision.models, by `model`",
+    )
+    for model in BACKBONES:
+        register(
+            model,
+            "msiam_vision.torchvision_encoder:TorchvisionEncoder",
+            modality="image",
+            preset={"model": model},
+            summary=f"torchvision's {model}",
+        )

@@ -16,32 +16,32 @@ class Augmentation(Options):
     """How pictures are varied while training. Zero switches a part off."""
 
     shift: float = Field(0.06, ge=0, le=0.5, description="most that a picture moves, of its side")
-    zoom: float = Field(0.12, ge=0, lt=1, description="most that the window shrinks, of its side")
-    grow: float = Field(0.0, ge=0, le=1, description="most that the window grows, of its side")
+    zoom: float = Field(0.1, ge=0, lt=1, description="most that the window shrinks, of its side")
+    grow: float = Field(0.1, ge=0, le=1, description="most that the window grows, of its side")
     rotate: float = Field(0.0, ge=0, le=180, description="most that a picture turns, in degrees")
     flip: bool = Field(False, description="mirror every other picture; never for writing")
-    colour: float = Field(0.1, ge=0, le=1, description="most change of brightness and contrast")
+    colour: float = Field(0.0, ge=0, le=1, description="most change of brightness and contrast")
     saturation: float = Field(0.0, ge=0, le=1, description="most change of saturation")
     erase: float = Field(0.0, ge=0, le=1, description="share of pictures that lose a rectangle")
 
 
-NOTHING = Augmentation(shift=0, zoom=0, colour=0)
+NOTHING = Augmentation(shift=0, zoom=0, grow=0)
 DRAWS = 12  # random numbers for one picture
 
 
 def augment(images: Tensor, size: int, options: Augmentation) -> Tensor:
     """(B, C, P, P) in [0, 1] to varied pictures, (B, C, size, size).
 
-    One draw of (B, DRAWS) on the CPU decides everything, so that the same state of the
-    generator gives the same pictures whatever the options and the device are.
+    One draw of (B, DRAWS) on the CPU decides everything, so that one state of the generator
+    gives the same pictures on every device.
     """
     draws = torch.rand(len(images), DRAWS).to(images.device, images.dtype)
     signed = 2 * draws - 1
-    images = _window(images, size, signed, options)
+    images = _through_window(images, size, signed[:, :5], options)
     if options.colour or options.saturation:
-        images = _colour(images, signed[:, 5:8, None, None, None], options)
+        images = _recoloured(images, signed[:, 5:8, None, None, None], options)
     if options.erase:
-        images = _erase(images, draws[:, 8:12], options.erase)
+        images = _erased(images, draws[:, 8:12], options.erase)
     return images
 
 
@@ -51,45 +51,49 @@ def centre(images: Tensor, size: int) -> Tensor:
     return images[..., start : start + size, start : start + size]
 
 
-def _window(images: Tensor, size: int, signed: Tensor, options: Augmentation) -> Tensor:
-    """What is seen through a window of another size, place and angle; edges go on for ever."""
-    if not (options.shift or options.zoom or options.grow or options.rotate or options.flip):
+def _through_window(images: Tensor, size: int, signed: Tensor, options: Augmentation) -> Tensor:
+    """The pictures through a window of another size, place and angle; their edges go on for ever."""
+    moves = options.shift or options.zoom or options.grow
+    if not (moves or options.rotate or options.flip):
         return centre(images, size)
-    share = size / images.shape[-1]  # of the picture, seen by an unmoved window
-    amount = signed[:, 0]
-    side = share * (1 + torch.where(amount < 0, amount * options.zoom, amount * options.grow))
-    room = (1 - side).abs() + 2 * options.shift * share  # in units where the picture is 2 wide
-    if not options.shift and not options.zoom and not options.grow:
-        room = torch.zeros_like(room)
-    angle = signed[:, 1] * math.radians(options.rotate)
-    mirror = torch.where(signed[:, 2] < 0, -1.0, 1.0) if options.flip else torch.ones_like(side)
-    cos, sin = side * angle.cos(), side * angle.sin()
-    rows = [
-        torch.stack([cos * mirror, -sin, signed[:, 3] * room], 1),
-        torch.stack([sin * mirror, cos, signed[:, 4] * room], 1),
-    ]
-    shape = [len(images), images.shape[1], size, size]
-    grid = F.affine_grid(torch.stack(rows, 1), shape, align_corners=False)
+    scale, turn, side, right, down = signed.unbind(1)
+    share = size / images.shape[-1]  # of the picture's side, seen by a window left as it is
+    reach = share * (1 + torch.where(scale < 0, scale * options.zoom, scale * options.grow))
+    # Coordinates go from -1 to 1. The window goes anywhere in the picture, or round it.
+    room = (1 - reach).abs() + 2 * share * options.shift if moves else torch.zeros_like(reach)
+    mirror = torch.where(side < 0, -1.0, 1.0) if options.flip else torch.ones_like(reach)
+    angle = turn * math.radians(options.rotate)
+    cos, sin = ((reach * part)[:, None, None] for part in (angle.cos(), angle.sin()))
+    line = (torch.arange(size, device=images.device, dtype=images.dtype) * 2 + 1) / size - 1
+    x, y = mirror[:, None, None] * line, line[:, None]
+    grid = torch.stack(
+        [
+            cos * x - sin * y + (right * room)[:, None, None],
+            sin * x + cos * y + (down * room)[:, None, None],
+        ],
+        -1,
+    )  # (B, size, size, 2): where each pixel of the window looks
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _colour(images: Tensor, signed: Tensor, options: Augmentation) -> Tensor:
+def _recoloured(images: Tensor, signed: Tensor, options: Augmentation) -> Tensor:
     brightness, contrast, saturation = signed.unbind(1)
-    if options.saturation and images.shape[1] > 1:
+    if options.saturation:
         grey = images.mean(1, keepdim=True)
-        images = torch.lerp(grey, images, 1 + saturation * options.saturation)
+        images = grey + (images - grey) * (1 + saturation * options.saturation)
     if options.colour:
         mean = images.mean((1, 2, 3), keepdim=True)
-        images = torch.lerp(mean, images, 1 + contrast * options.colour)
+        images = mean + (images - mean) * (1 + contrast * options.colour)
         images = images * (1 + brightness * options.colour)
     return images.clamp(0, 1)
 
 
-def _erase(images: Tensor, draws: Tensor, share: float) -> Tensor:
-    """A rectangle of a tenth to a half of each side becomes grey (Zhong et al., 2020)."""
+def _erased(images: Tensor, draws: Tensor, share: float) -> Tensor:
+    """In a share of the pictures a square becomes grey, a tenth to a half as wide (Zhong, 2020)."""
+    chosen, edge, across, down = draws[:, :, None].unbind(1)  # (B, 1) each
     size = images.shape[-1]
-    half = 0.05 + 0.2 * draws[:, 1:2, None]
-    places = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
-    inside = [(places - draws[:, axis, None]).abs()[:, :] < half[:, 0] for axis in (2, 3)]
-    hole = inside[0][:, :, None] & inside[1][:, None, :] & (draws[:, 0] < share)[:, None, None]
+    line = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
+    half = 0.05 + 0.2 * edge
+    columns, rows = (line - across).abs() < half, (line - down).abs() < half  # (B, size)
+    hole = rows[:, :, None] & columns[:, None, :] & (chosen < share)[:, :, None]
     return images.masked_fill(hole[:, None], 0.5)

@@ -1,10 +1,11 @@
-"""What every image encoder here shares: from items to a normalised batch of pictures."""
+"""What the image encoders share: everything from an item to the network's input."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,34 +16,86 @@ from msiam import Encoder, Options, Rejected
 from msiam_vision import images
 from msiam_vision.augment import NOTHING, Augmentation, augment, centre
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Channels = tuple[float, ...]
 
 
 class ImageOptions(Options):
     """The options of every image encoder."""
 
     size: int = Field(64, ge=16, le=1024, description="side of the square that is seen, in pixels")
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        "pad", description="how a picture becomes square: its middle, all of it on white, stretched"
+    fit: images.Fit = Field(
+        "pad",
+        description="how a picture becomes square: crop (its middle), pad (on white) or stretch",
     )
-    augment: Augmentation = Field(Augmentation(), description="variation in training, or false")
+    augment: Augmentation = Field(
+        Augmentation(), description="how pictures are varied while training; false for not at all"
+    )
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _false_is_nothing(cls, value: Any) -> Any:
+    def _false_is_nothing(cls, value: object) -> object:
         return NOTHING if value is False else value
 
 
 class ImageEncoder(Encoder):
-    """Prepares pictures, normalises and augments them; a subclass gives the network.
+    """Reads, squares, normalises and varies pictures; a subclass brings the network.
 
-    A subclass sets ``mean`` and ``std`` (of pixels in [0, 1], by channel), and in ``build``
-    makes its network and returns the width of what ``features`` gives.
+    A feature is an array of (side, side, channels) uint8, a batch {"pixels": (B, side, side,
+    channels) uint8}. With ``fit: crop`` the side is an eighth above ``size``, so that training
+    can look about; otherwise the whole picture is seen and the two are equal.
     """
 
     Options: ClassVar[type[Options]] = ImageOptions
     modality = "image"
     reads_files = True
-    mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
-    std: ClassVar[tuple[float, ...]] = IMAGENET_STD
+    #: Of pixels in [0, 1], for each channel or for all of them; by default ImageNet's.
+    mean: ClassVar[Channels] = (0.485, 0.456, 0.406)
+    std: ClassVar[Channels] = (0.229, 0.224, 0.225)
+    channels = 3
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.network: nn.Module
+        self.register_buffer("offset", _as_channels(self.mean), persistent=False)
+        self.register_buffer("scale", _as_channels(self.std), persistent=False)
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A new network with random weights: (B, channels, size, size) to (B, d)."""
+
+    def fit(self, items: Iterable[Any]) -> None:
+        self.network = self.build()
+
+    def restore(self, folder: Path) -> None:
+        self.network = self.build()
+
+    @property
+    def side(self) -> int:
+        """The side of prepared pictures, in pixels."""
+        size = self.options.size
+        return size + size // 8 if self.options.fit == "crop" else size
+
+    @classmethod
+    def accepts(cls, item: object) -> bool:
+        return images.accepts(item)
+
+    def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        return images.prepare(items, self.side, self.options.fit, self.channels)
+
+    def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        return {"pixels": torch.from_numpy(np.stack(features))}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """{"pixels": (B, side, side, channels) uint8} to (B, d)."""
+        pixels = batch["pixels"].to(self.offset.dtype).permute(0, 3, 1, 2) / 255
+        if self.training:
+            pixels = augment(pixels, self.options.size, self.options.augment)
+        else:
+            pixels = centre(pixels, self.options.size)
+        pixels = (pixels - self.offset) / self.scale
+        # Channels last is the faster layout on a CPU (1.3 times, in a ResNet) and on tensor cores.
+        return self.network(pixels.contiguous(memory_format=torch.channels_last))
+
+
+def _as_channels(values: Channels) -> Tensor:
+    return torch.tensor(values).reshape(1, -1, 1, 1)

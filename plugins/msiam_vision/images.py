@@ -90,7 +90,9 @@ def read(item: Any, enough: int | None = None) -> Image.Image:
     except Image.DecompressionBombError:
         raise UnreadableError(f"more than {MOST_PIXELS:,} pixels") from None
     except FileNotFoundError:
-        raise UnreadableError(f"no such file: {item['path'] if isinstance(item, dict) else item}") from None
+        raise UnreadableError(
+            f"no such file: {item['path'] if isinstance(item, dict) else item}"
+        ) from None
     except Exception as error:  # Pillow's readers raise nearly anything on a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableError(f"broken picture: {reason}") from error

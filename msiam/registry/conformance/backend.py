@@ -103,6 +103,14 @@ def _check_round_trip(
         _require(same, "len(), dim or exact differ after save and open")
         for before, after in zip(found, again.search(queries, K), strict=True):
             _require(np.array_equal(before, after), "finds something else after save and open")
+        path.unlink()
+        try:
+            cls.open(path, options)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise AssertionError(f"a missing file: {type(error).__name__}: {error}") from error
+    raise AssertionError("a missing file is opened; FileNotFoundError is right")
 
 
 def _refuses(what: str, action: Callable[..., None], *arguments: np.ndarray) -> None:

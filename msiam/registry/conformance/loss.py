@@ -1,0 +1,148 @@
+"""The tests that every loss must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msiam.losses.base import Loss, Targets
+from msiam.recipe import LossTerm
+from msiam.registry.conformance.common import (
+    check_options,
+    require,
+    require_close,
+    require_finite,
+    seeded,
+)
+
+ROWS, DIM = 16, 8
+NAMES = ("one", "two", "three", "four", "five", "six")
+Embeddings = dict[str, Tensor]
+
+
+def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> None:
+    """Values and gradients on batches that are usual, tiny, one-sided and in half precision.
+
+    Every number of columns that the loss declares is tried, with labels and without.
+
+    Raises:
+        AssertionError: the loss breaks the contract; the message says which part of it.
+        MsiamError: it cannot be made here (an option is missing, a miner is not there).
+    """
+    require(issubclass(cls, Loss), "must be a subclass of msiam.Loss")
+    parsed = check_options(cls, options or {}, LossTerm.model_fields)
+    numbers = all(isinstance(n, int) and 0 < n <= len(NAMES) for n in cls.columns)
+    require(bool(cls.columns) and numbers, f"columns must say how many: {cls.columns!r}")
+
+    def build() -> Loss:
+        with seeded(0):
+            return cls(parsed)
+
+    for count in cls.columns:
+        names = NAMES[:count]
+        for labelled in (True,) if cls.labelled else (False, True):
+            cls.check(cls.__name__, names, labelled)
+            _check_value(build, *batch(names, labelled))
+            _check_few_rows(build, names, labelled)
+            _check_state(build, names, labelled)
+
+
+def batch(
+    names: tuple[str, ...], labelled: bool, rows: int = ROWS, seed: int = 0
+) -> tuple[Embeddings, Targets]:
+    """Random unit vectors. Rows 0 and 3 are known duplicates; of labelled rows every third is not
+    the same; a third column and those after it hold negatives."""
+    random = torch.Generator().manual_seed(seed)
+    vectors = {
+        name: torch.nn.functional.normalize(torch.randn(rows, DIM, generator=random), dim=1)
+        for name in names
+    }
+    number = torch.arange(rows)
+    same = number % 3 != 1 if labelled else None
+    group = number.where(number != 3, torch.zeros_like(number))
+    groups = {name: group + 1000 * place for place, name in enumerate(names)}
+    groups[names[0]] = group
+    if len(names) > 1:
+        groups[names[1]] = group if same is None else group.where(same, groups[names[1]])
+    return vectors, Targets(groups, same)
+
+
+def _check_value(build: Callable[[], Loss], vectors: Embeddings, targets: Targets) -> None:
+    """A number, its gradients, and what must not change it."""
+    value, gradients = _run(build(), vectors, targets)
+    for name, gradient in gradients.items():
+        require(bool(gradient.any()), f"no gradient reaches column '{name}'")
+    again, _ = _run(build(), vectors, targets)
+    require_close(again, value, "the same batch twice")
+
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
+    mixed, moved = _run(build(), {n: v[order] for n, v in vectors.items()}, _take(targets, order))
+    require_close(mixed, value, "the same rows in another order")
+    for name, gradient in moved.items():
+        require_close(gradient, gradients[name][order], f"gradients of '{name}' in another order")
+
+    half = {name: vector.bfloat16() for name, vector in vectors.items()}
+    rough, coarse = _run(build(), half, targets)
+    exact, _ = _run(build(), {n: v.float() for n, v in half.items()}, targets)
+    require_close(rough.float(), exact, "the value in bf16, and in float32", tolerance=0.05)
+    kinds = {gradient.dtype for gradient in coarse.values()}
+    require(kinds == {torch.bfloat16}, f"gradients of bf16 embeddings are {kinds}")
+
+    strided = {n: v.repeat_interleave(2, dim=1)[:, ::2] for n, v in vectors.items()}
+    require_close(_run(build(), strided, targets)[0], value, "embeddings that are not contiguous")
+
+
+def _check_few_rows(build: Callable[[], Loss], names: tuple[str, ...], labelled: bool) -> None:
+    """Batches in which there is nothing to learn cost a finite amount, with finite gradients."""
+    vectors, targets = batch(names, labelled)
+    for row in (0, 1):  # of labelled rows, one that is the same and one that is not
+        one = torch.tensor([row])
+        _run(build(), {n: v[one] for n, v in vectors.items()}, _take(targets, one))
+    related = {name: torch.zeros_like(group) for name, group in targets.groups.items()}
+    _run(build(), vectors, Targets(related, targets.same))
+    if labelled:
+        _run(build(), vectors, Targets(targets.groups, torch.zeros(ROWS, dtype=torch.bool)))
+    equal = dict.fromkeys(names, vectors[names[0]])
+    _run(build(), equal, targets)
+
+
+def _check_state(build: Callable[[], Loss], names: tuple[str, ...], labelled: bool) -> None:
+    """A loss that has seen batches and learnt goes on from its ``state_dict`` as if it were it."""
+    loss = build().train()
+    optimizer = torch.optim.SGD([*loss.parameters(), torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    for seed in range(3):
+        _run(loss, *batch(names, labelled, seed=seed))
+        optimizer.step()
+    again = build().train()
+    again.load_state_dict(loss.state_dict())
+    following = batch(names, labelled, seed=3)
+    resumed, right = _run(again, *following)[0], _run(loss, *following)[0]
+    require(torch.equal(resumed, right), "state is missing from state_dict(); make it a buffer")
+
+
+def _run(loss: Loss, vectors: Embeddings, targets: Targets) -> tuple[Tensor, Embeddings]:
+    """The value of a loss and its gradients by column; both must be finite."""
+    leaves = {name: vector.clone().requires_grad_() for name, vector in vectors.items()}
+    loss.zero_grad()
+    value = loss(leaves, targets)
+    require(isinstance(value, Tensor) and value.dim() == 0, f"the loss is no scalar: {value!r:.80}")
+    require_finite(value, "the loss")
+    require(value.requires_grad, "the loss has no gradient")
+    value.backward()
+    gradients = {}
+    for name, leaf in leaves.items():
+        require(torch.equal(leaf, vectors[name]), f"the loss changes the embeddings of '{name}'")
+        gradients[name] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        require_finite(gradients[name], f"the gradient of '{name}'")
+    for name, parameter in loss.named_parameters():
+        if parameter.grad is not None:
+            require_finite(parameter.grad, f"the gradient of {name}")
+    return value.detach(), gradients
+
+
+def _take(targets: Targets, rows: Tensor) -> Targets:
+    same = None if targets.same is None else targets.same[rows]
+    return Targets({name: group[rows] for name, group in targets.groups.items()}, same)

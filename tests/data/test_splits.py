@@ -1,0 +1,131 @@
+"""Splits: never an item on both sides, every row in one part, the same seed the same split."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from msiam.data.examples import Examples
+from msiam.data.splits import split, without_leaks
+from msiam.errors import DataError
+
+SIAMESE = {"left": "text", "right": "text"}
+PSEUDO = {"left": "text", "right": "image"}
+SHARES = {"validation": 0.2, "test": 0.2}
+towers_of = st.sampled_from([SIAMESE, PSEUDO])
+pairs = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=40)
+
+
+def examples_of(rows, towers=SIAMESE, same=None):
+    table = np.array(rows, np.int64).reshape(-1, 2)
+    return Examples.build({"left": table[:, 0], "right": table[:, 1]}, towers, same)
+
+
+def items_of(examples, towers):
+    return {(towers[c], n) for c, numbers in examples.columns.items() for n in numbers.tolist()}
+
+
+@given(pairs, towers_of, st.integers(0, 5))
+def test_no_item_is_on_two_sides_and_every_row_is_in_one_part(rows, towers, seed):
+    examples = examples_of(rows, towers, np.arange(len(rows)) % 2 == 0)
+    try:
+        parts, _ = split(examples, towers, SHARES, seed)
+    except DataError:
+        assume(False)
+    assert set(parts) == {"train", "validation", "test"}
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(rows)))
+    sides = [items_of(examples.select(index), towers) for index in parts.values()]
+    assert sum(map(len, sides)) == len(set().union(*sides))
+    again, _ = split(examples, towers, SHARES, seed)
+    assert all(np.array_equal(parts[part], again[part]) for part in parts)
+
+
+@given(pairs, pairs, towers_of)
+def test_training_rows_that_touch_a_held_out_item_are_dropped_and_counted(rows, others, towers):
+    train, held_out = examples_of(rows, towers), examples_of(others, towers)
+    theirs = items_of(held_out, towers)
+    clean = [
+        row
+        for row in range(len(train))
+        if not items_of(train.select(np.array([row])), towers) & theirs
+    ]
+    if not clean:
+        with pytest.raises(DataError, match="shares an item with a held-out row"):
+            without_leaks(train, held_out, towers)
+        return
+    kept, dropped = without_leaks(train, held_out, towers)
+    assert kept.rows.tolist() == clean
+    assert dropped == len(rows) - len(clean)
+
+
+def test_parts_have_the_shares_asked_for_and_another_seed_gives_another_split():
+    examples = examples_of([(2 * n, 2 * n + 1) for n in range(1000)])
+    parts, note = split(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=1)
+    assert {part: len(index) for part, index in parts.items()} == {
+        "validation": 50,
+        "test": 100,
+        "train": 850,
+    }
+    assert "1,000 connected components" in note
+    assert "this took moving 0 rows and dropping none" in note
+    other, _ = split(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=2)
+    assert not np.array_equal(parts["test"], other["test"])
+
+
+def test_the_note_counts_what_a_plain_split_would_have_leaked():
+    rows = [(n, 1000 + n) for n in range(100)] * 2  # each pair twice
+    parts, note = split(examples_of(rows), SIAMESE, {"test": 0.5}, seed=0)
+    assert len(parts["test"]) == 100
+    moved, leaking = map(int, re.findall(r"moving (\d+) rows .* split, (\d+) held-out", note)[0])
+    assert 0 < moved < 150
+    # Of two twins in 200 places, the other is in training with probability 100 / 199.
+    assert 30 <= leaking <= 70
+    assert "\n" not in note
+
+
+def test_a_large_component_is_not_favoured_by_its_size():
+    rows = [(0, n) for n in range(1, 11)]  # ten rows that hang together, and ninety that do not
+    rows += [(1000 + 2 * n, 1001 + 2 * n) for n in range(90)]
+    examples = examples_of(rows)
+    held_out = [
+        0 in split(examples, SIAMESE, {"test": 0.3}, seed)[0]["test"] for seed in range(200)
+    ]
+    assert 0.1 < np.mean(held_out) < 0.4
+
+
+def test_a_component_larger_than_a_part_goes_to_training():
+    rows = [(0, n) for n in range(1, 61)] + [(1000 + 2 * n, 1001 + 2 * n) for n in range(40)]
+    parts, note = split(examples_of(rows), SIAMESE, SHARES, seed=0)
+    assert set(range(60)) <= set(parts["train"].tolist())
+    assert [len(parts[part]) for part in SHARES] == [20, 20]
+    assert "the largest has 60 of 100 rows" in note
+
+
+def test_columns_of_two_towers_have_numbers_of_their_own():
+    rows = [(n, n) for n in range(10)]
+    assert "10 connected components" in split(examples_of(rows), PSEUDO, SHARES)[1]
+    rows = [(n, n + 1) for n in range(10)]
+    assert "10 connected components" in split(examples_of(rows, PSEUDO), PSEUDO, SHARES)[1]
+    with pytest.raises(DataError, match="10 of 10 rows hang together"):
+        split(examples_of(rows), SIAMESE, SHARES)
+
+
+def test_a_part_without_a_share_stays_empty_and_few_rows_still_give_one_each():
+    examples = examples_of([(2 * n, 2 * n + 1) for n in range(4)])
+    parts, _ = split(examples, SIAMESE, {"validation": 0.1, "test": 0})
+    assert [len(parts[part]) for part in ("validation", "test", "train")] == [1, 0, 3]
+    with pytest.raises(DataError, match="leaves no row for train"):
+        split(examples.select(np.array([0, 1])), SIAMESE, SHARES)
+    with pytest.raises(DataError, match="no row to split"):
+        split(examples.select(np.array([], int)), SIAMESE, SHARES)
+
+
+def test_no_training_rows_and_no_held_out_rows_leak_nothing():
+    some, none = examples_of([(0, 1)]), examples_of([])
+    assert without_leaks(none, some, SIAMESE)[1] == 0
+    kept, dropped = without_leaks(some, none, SIAMESE)
+    assert (len(kept), dropped) == (1, 0)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msiam.errors import DataError
+from msiam.evaluation.pairs import _strangers, find_pairs, pair_scores
+
+EYE = np.eye(3)
+
+
+def test_labelled_pairs_are_taken_as_they_are(make):
+    embedded = make(
+        {"a": [0, 1, 2], "b": [0, 2, 1]},
+        {"a": [0, 1, 2], "b": [0, 2, 1]},
+        {"a": EYE, "b": EYE / 2},
+        same=[True, False, True],
+    )
+    scores, same = pair_scores(embedded)
+    assert scores.tolist() == [0.5, 0, 0]
+    assert same.tolist() == [True, False, True]
+
+
+def test_positives_get_as_many_strangers(aligned):
+    embedded = aligned(50, noise=0.1)
+    scores, same = pair_scores(embedded)
+    assert same.tolist() == [True] * 50 + [False] * 50
+    assert scores[:50].min() > 0.9
+    strangers = find_pairs(embedded)[1]
+    assert (strangers.items[0] == np.arange(50)).all()
+    assert (strangers.items[0] != strangers.items[1]).all()
+
+
+def test_the_seed_decides_which_strangers(aligned):
+    embedded = aligned(50)
+    again, other = pair_scores(embedded)[0], pair_scores(embedded, seed=1)[0]
+    assert (pair_scores(embedded)[0] == again).all()
+    assert (other[50:] != again[50:]).any()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30),
+    st.integers(0, 100),
+)
+def test_a_stranger_is_never_of_the_same_group(pairs, seed):
+    anchors, others = np.array(pairs).T
+    rows, partners = _strangers(anchors, others, seed)
+    assert (anchors[rows] != others[partners]).all()
+    alone = [i for i in range(len(anchors)) if (others == anchors[i]).all()]
+    assert sorted([*rows, *alone]) == list(range(len(anchors)))
+
+
+def test_every_stranger_is_as_likely():
+    anchors = np.zeros(40_000, dtype=int)
+    others = np.arange(40_000) % 4
+    _, partners = _strangers(anchors, others, seed=0)
+    share = np.bincount(others[partners], minlength=4) / len(partners)
+    assert share == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3], abs=0.01)
+
+
+def test_the_third_column_of_triplets_is_the_negative(make):
+    embedded = make(
+        {"anchor": [0, 1], "positive": [0, 1], "negative": [1, 2]},
+        {"anchor": [0, 1], "positive": [0, 1], "negative": [1, 2]},
+        {"item": EYE},
+        towers=dict.fromkeys(["anchor", "positive", "negative"], "item"),
+    )
+    positives, negatives = find_pairs(embedded)
+    assert positives.columns == ("anchor", "positive")
+    assert negatives.columns == ("anchor", "negative")
+    assert negatives.items[1].tolist() == [1, 2]
+    assert not negatives.same.any()
+
+
+def test_a_third_view_of_the_same_thing_is_no_negative(make):
+    numbers = {name: [0, 1, 2] for name in ("text", "image", "sound")}
+    embedded = make(numbers, numbers, dict.fromkeys(numbers, EYE))
+    _, negatives = find_pairs(embedded)
+    assert negatives.columns == ("text", "image")
+    assert (negatives.items[0] != negatives.items[1]).all()
+
+
+def test_one_column_is_no_pair(make):
+    with pytest.raises(DataError, match="there is only 'image'"):
+        find_pairs(make({"image": [0, 1]}, {"image": [0, 1]}, {"image": EYE}))

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from msiam.errors import RunError
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.findings import (
+    Mistake,
+    most_confident_mistakes,
+    most_confident_wrong_answers,
+    sample_searches,
+)
+from msiam.evaluation.pairs import pair_scores
+from msiam.evaluation.report import Line, ReportData, number, render, table, write_report
+from msiam.evaluation.retrieval import Retrieval
+from msiam.evaluation.verification import Verification
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+EVIL = '<script>alert(1)</script><img src="http://example.com/x.png" onerror=alert(2)>'
+
+
+class Page(HTMLParser):
+    """What a browser would find: the elements, their attributes, the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def check_self_contained(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in {"src", "href", "xlink:href", "srcset", "action"}:
+                assert value.startswith(("data:image/", "#"))
+
+
+@pytest.fixture
+def full(aligned) -> ReportData:
+    embedded = aligned(60, noise=2.0)
+    calibration = Calibration.fit(*pair_scores(embedded, seed=1))
+    values = {
+        "a": [f"text {i} {EVIL}" for i in range(60)],
+        "b": [Image.new("RGB", (32, 32), (4 * i, 0, 0)) for i in range(60)],
+    }
+    results = {
+        "verification": Verification().evaluate(embedded, calibration),
+        "retrieval": Retrieval().evaluate(embedded, calibration),
+    }
+    return ReportData(
+        title=f"a title {EVIL}",
+        recipe_yaml=f"name: {EVIL}",
+        facts={"tower a": f"lstm {EVIL}"},
+        headlines=[result.headline for result in results.values()],
+        metrics={name: result.metrics for name, result in results.items()},
+        curves={name: result.curves for name, result in results.items()},
+        history=[{"loss": 2.0, "epoch": 1.0}, {"loss": 1.0, "epoch": 2.0}],
+        watched="mrr",
+        notes=[f"The split took 4 rows {EVIL}"],
+        mistakes=[
+            *most_confident_mistakes(embedded, calibration, values, n=3),
+            *most_confident_wrong_answers(embedded, values, n=4),
+        ],
+        searches=sample_searches(embedded, values, n=2),
+    )
+
+
+def test_a_full_report_is_one_page_that_needs_nothing_else(full, tmp_path):
+    path = write_report(tmp_path / "report.html", full)
+    page = Page(path.read_text(encoding="utf-8"))
+    check_self_contained(page)
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("svg") == 5  # ROC, scores, recall both ways, loss
+    assert tags.count("img") >= 3 + 4 + 4 * 3
+    for heading in (
+        "Most confident mistakes",
+        "Sample searches",
+        "Training",
+        "Set aside",
+        "Recipe",
+    ):
+        assert heading in page.text
+    for headline in full.headlines:
+        assert headline in page.text
+    for name in ("average_precision", "recall@10", "median_rank", "a → b"):
+        assert name in page.text
+
+
+def test_what_an_item_says_is_shown_and_not_run(full):
+    html = render(full)
+    assert "<script" not in html
+    page = Page(html)
+    assert not any("example.com" in str(attributes) for _, attributes in page.tags)
+    assert page.text.count("<script>alert(1)</script>") >= 4 + 3 + 4
+
+
+def test_a_broken_picture_does_not_break_the_report():
+    mistake = Mistake({"a": b"no picture", "b": None}, "Said same", "they are different", 0.5)
+    page = Page(render(ReportData("run", mistakes=[mistake])))
+    assert "This picture cannot be shown" in page.text
+    assert "None" in page.text
+
+
+def test_a_title_is_enough():
+    page = Page(render(ReportData("run")))
+    check_self_contained(page)
+    assert [tag for tag, _ in page.tags if tag in {"h1", "h2", "section"}] == ["h1"]
+
+
+def test_figures_of_somebody_elses_evaluator_are_listed():
+    page = Page(render(ReportData("run", metrics={"mine": {"hits": 7.0}})))
+    assert "hits" in page.text
+
+
+def test_the_table_puts_interval_and_chance_beside_the_value():
+    metrics = {
+        "mrr": 0.5,
+        "a_to_b/queries": 4044.0,
+        "a_to_b/recall@1": 0.8123,
+        "a_to_b/recall@1/low": 0.8,
+        "a_to_b/recall@1/high": 0.825,
+        "a_to_b/chance/recall@1": 0.00025,
+        "a_to_b/median_rank": 1.0,
+    }
+    assert table(metrics) == {
+        "a → b": [
+            Line("queries", "4,044", "", ""),
+            Line("recall@1", "0.812", "0.800–0.825", "0.00025"),
+            Line("median_rank", "1", "", ""),
+        ],
+        "all directions": [Line("mrr", "0.500", "", "")],
+    }
+    assert list(table({"auc": 0.9, "chance/auc": 0.5})) == [""]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0, "0.000"), (1.0, "1.000"), (3.5, "3.5"), (12345.0, "12,345"), (0.0012, "0.0012")],
+)
+def test_number(value, said):
+    assert number(value) == said
+
+
+def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch):
+    path = write_report(tmp_path / "report.html", ReportData("first"))
+    before = path.read_text()
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full_disk)
+    with pytest.raises(RunError, match="no room to write it"):
+        write_report(path, ReportData("second"))
+    monkeypatch.undo()
+    assert path.read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,120 @@
+"""A model that needs no training, and, run as a script, processes that rebuild a gallery.
+
+The script reads commands, a line each, and forks a process for each one, so that the libraries are
+imported once. It answers with the process's number:
+
+    loop FOLDER        rebuild without end, each time with the next version of the table
+    die FOLDER N       rebuild once, and be killed at the Nth step in the folder; 0: never
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from msiam.errors import MsiamError
+
+DIM = 16
+ROWS = 60
+
+
+class Toy:
+    """Embeds a text, or a picture's bytes, by its hash: the same item gives the same vector."""
+
+    def __init__(self, name="toy"):
+        self.name = name
+        self.columns = {"text": "text", "image": "image"}
+        self.calls = []
+
+    def fingerprint(self):
+        return f"made by {self.name}"
+
+    def column_for(self, query):
+        return "image" if isinstance(query, dict) or Path(query).is_file() else "text"
+
+    def embed(self, column, items, root=None, batch_size=64, progress=None):
+        self.calls.append((column, list(items), root))
+        vectors, rejected = [np.empty((0, DIM), np.float32)], []
+        for row, item in enumerate(items):
+            if isinstance(item, dict):
+                item = item["bytes"] or (Path(root or ".") / item["path"]).read_bytes()
+            if item:
+                vectors.append(unit(item)[None])
+            else:
+                rejected.append((row, "is empty"))
+        if progress is not None:
+            progress(len(items))
+        return np.concatenate(vectors), rejected
+
+
+def unit(item):
+    raw = item if isinstance(item, bytes) else item.encode()
+    seed = int.from_bytes(hashlib.sha256(raw).digest()[:8], "little")
+    vector = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def table(version):
+    return [
+        {"sku": f"s{row}", "text": f"{version}/{row}", "version": version} for row in range(ROWS)
+    ]
+
+
+def build(folder, version):
+    from msiam.gallery.gallery import Gallery
+
+    return Gallery.build(Toy(), table(version), column="text", folder=folder, id="sku")
+
+
+def loop(folder):
+    version = 0
+    while True:
+        version += 1
+        build(folder, version)
+
+
+def die(folder, step):
+    steps = 0
+
+    def count(event, arguments):
+        nonlocal steps
+        kinds = ("open", "os.rename", "os.remove", "os.mkdir")
+        if event in kinds and str(arguments[0]).startswith(folder):
+            steps += 1
+            if steps == int(step):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    build(folder, 2)
+
+
+def serve():
+    import msiam.data.sources
+    import msiam.gallery.faiss_backend  # noqa: F401 (imported here once, for every process)
+
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                {"loop": loop, "die": die}[command](*arguments)
+                code = 0
+            except MsiamError as error:
+                print(error, file=sys.stderr, flush=True)
+                code = 2
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,160 @@
+"""transformers.Trainer as msiam uses it: what resumes, what stops it, what decays."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import msiam
+from msiam.data.batches import BatchSampler
+from msiam.errors import TrainingError
+from msiam.recipe import Train
+from msiam.training.objective import Objective, build_loss
+from msiam.training.trainer import (
+    COMPLETE,
+    last_checkpoint,
+    parameter_groups,
+    training_arguments,
+    use_bf16,
+)
+
+ROWS = [
+    {"a": f"where is the {colour} {thing} number {n}", "b": f"the {thing} {n}, the {colour} one"}
+    for n in range(4)
+    for colour in ("red", "green", "blue", "black", "white")
+    for thing in ("cat", "dog", "house", "boat", "tree")
+]
+
+SCRIPT = """
+import sys
+import torch
+import msiam
+sys.path.insert(0, {here!r})
+from test_trainer import ROWS
+torch.set_num_threads(1)
+recipe = {{
+    "name": "run",
+    "data": {{"table": "given"}},
+    "columns": {{"a": "text", "b": "text"}},
+    "towers": {{"text": {{"encoder": "lstm", "dim": 32, "hidden": 32, "dropout": 0.3}}}},
+    "loss": "infonce",
+    "train": {{"epochs": 12, "batch_size": 16, "evaluations": 12, "patience": 50}},
+}}
+msiam.train(recipe, ROWS, folder=sys.argv[1], resume="--resume" in sys.argv)
+"""
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    code = SCRIPT.format(here=str(Path(__file__).parent))
+    return subprocess.Popen([sys.executable, "-c", code, str(folder), *options])
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_resuming_after_kill_9_gives_the_weights_bit_for_bit(tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole")
+    cut = start(tmp_path / "cut")
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-*/" + COMPLETE)):
+        assert cut.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.005)
+    os.kill(cut.pid, signal.SIGKILL)
+    assert cut.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "model").exists()
+    assert start(tmp_path / "cut", "--resume").wait() == 0
+    assert whole.wait() == 0
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_a_checkpoint_cut_off_in_writing_is_not_resumed(tmp_path: Path) -> None:
+    for step, whole in ((9, True), (10, True), (100, False)):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        if whole:
+            (checkpoint / COMPLETE).touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert not (tmp_path / "checkpoint-100").exists()
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(tmp_path: Path) -> None:
+    model = small_model()
+    with pytest.raises(TrainingError, match=r"step \d+ .*batch of rows \[.*learning_rate"):
+        msiam.train(model, ROWS, folder=tmp_path / "run", epochs=50, learning_rate=1e30)
+
+
+def test_loss_state_is_in_the_checkpoint() -> None:
+    objective = small_objective()
+    assert "loss.losses.0.log_scale" in objective.state_dict()
+
+
+def test_an_encoder_may_have_its_own_learning_rate() -> None:
+    objective = small_objective(learning_rate=1e-5)
+    arguments = training_arguments(Train(learning_rate=1e-3), Path("unused"), 10, "mrr")
+    groups = parameter_groups(objective, arguments)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    tower = objective.model.tower("text")
+    assert {rate[id(p)] for p in tower.encoder.parameters()} == {1e-5}
+    assert tower.head is not None
+    assert {rate[id(p)] for p in tower.head.parameters()} == {1e-3}
+    assert sum(len(group["params"]) for group in groups) == len(list(objective.parameters()))
+
+
+def test_vectors_and_scalars_do_not_decay() -> None:
+    objective = small_objective()
+    arguments = training_arguments(Train(weight_decay=0.1), Path("unused"), 10, "mrr")
+    for group in parameter_groups(objective, arguments):
+        flat = {parameter.dim() <= 1 for parameter in group["params"]}
+        assert flat == {group["weight_decay"] == 0}
+
+
+def test_max_steps_wins_over_epochs() -> None:
+    arguments = training_arguments(Train(epochs=9, max_steps=7), Path("unused"), 10, "mrr")
+    assert arguments.max_steps == 7
+    assert training_arguments(Train(epochs=2), Path("unused"), 10, "mrr").max_steps == 20
+
+
+def test_precision_is_as_asked_for() -> None:
+    assert use_bf16("bf16") and not use_bf16("fp32")
+    cuda = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    assert use_bf16("auto") == cuda
+
+
+def test_bf16_trains_on_the_cpu(tmp_path: Path) -> None:
+    run = msiam.train(small_model(), ROWS, folder=tmp_path / "run", max_steps=5, precision="bf16")
+    assert all(p.dtype == torch.float32 for p in run.model.parameters())
+
+
+def test_early_stopping_ends_before_the_last_epoch(tmp_path: Path) -> None:
+    """With a learning rate of almost nothing, no evaluation is better than the first."""
+    run = msiam.train(
+        small_model(), ROWS, folder=tmp_path / "run",
+        epochs=50, evaluations=50, patience=2, learning_rate=1e-12,
+    )  # fmt: skip
+    sampler = BatchSampler(int(run.metrics["training"]["train_rows"]), 64)
+    assert run.metrics["training"]["steps"] < 50 * len(sampler)
+
+
+def small_model(**tower: float) -> msiam.Model:
+    return msiam.Model(
+        {"text": msiam.Tower("lstm", dim=32, hidden=32, **tower)}, {"a": "text", "b": "text"}
+    )
+
+
+def small_objective(**tower: float) -> Objective:
+    model = small_model(**tower)
+    model.tower("text").fit([row["a"] for row in ROWS])
+    recipe = msiam.Recipe.parse(
+        {"data": {"table": "x"}, "columns": model.columns, "towers": {"text": {"encoder": "lstm"}}}
+    )
+    return Objective(model, build_loss(recipe.loss, list(model.columns), labelled=False))
