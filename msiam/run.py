@@ -162,7 +162,6 @@ def train(
                 )
             if place.finished:
                 return load(place.path)
-        write_text(place.recipe, recipe.to_yaml())
         return _train(recipe, what, place, data, test, allow_rejected, console)
 
 
@@ -187,15 +186,16 @@ def _train(
     for note in parts.notes:
         console.print(note, style="dim", highlight=False)
 
+    write_text(place.recipe, recipe.to_yaml())  # from here on there is a run to resume
     history = _optimise(recipe, model, loss, evaluators, parts, place, console)
     model.eval()
     calibration = Calibration.fit(*pair_scores(embed_part(model, parts, "validation")))
+    model.save(place.model)
+    write_text(place.calibration, calibration.to_json())
     with items_bar(console, "evaluating") as progress:
         embedded = embed_part(model, parts, parts.held_out, progress)
     found = measure(evaluators, embedded, calibration)
     run = Run(place, model, recipe, dict(found.metrics), calibration)
-    model.save(place.model)
-    write_text(place.calibration, calibration.to_json())
     watched = next(iter(evaluators.values())).primary
     report_run(place.report, run, parts, found, history, watched)
     run.metrics["training"] = _facts(parts, model, history, began)

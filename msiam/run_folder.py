@@ -27,6 +27,7 @@ class RunFolder:
         self.calibration = self.path / "calibration.json"
         self.rejected = self.path / "rejected.csv"
         self.report = self.path / "report.html"
+        self.lock = self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
 
     @property
@@ -57,7 +58,7 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)
             for path in (self.metrics, self.calibration, self.rejected, self.report):
                 path.unlink(missing_ok=True)
-        elif self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+        elif any(path not in (self.lock, self.rejected) for path in self.path.iterdir()):
             raise RunError(f"{self.path}: holds something that is no run; give an empty folder")
 
     @contextlib.contextmanager
@@ -69,7 +70,7 @@ class RunFolder:
         """
         with room_on_disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / ".lock").open("w") as lock:
+            with self.lock.open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:

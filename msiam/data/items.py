@@ -154,8 +154,8 @@ def _fault(item: Any, encoder: Encoder) -> str | None:
 
 def _check_readable(table: Table, column: str, tower: str, encoder: Encoder) -> None:
     head = table.dataset.select_columns([column])[:LOOK][column]
-    first = [v for v in (_located(v, table.root, encoder) for v in head) if v is not None]
-    if first and not any(encoder.accepts(value) for value in first):
+    first = [value for value in head if value is not None]
+    if first and not any(encoder.accepts(_located(v, table.root, encoder)) for v in first):
         raise DataError(
             f"{table.name}: column '{column}' holds {_describe(first[0])}, which tower '{tower}' "
             f"cannot read: its encoder {type(encoder).__name__} reads {encoder.modality}; bind the "

@@ -73,7 +73,9 @@ class FaissBackend(Backend):
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, positions = self._index.search(as_vectors(queries, self.dim, "queries"), k)
         scores[positions < 0] = -np.inf
-        return scores, positions
+        # FAISS leaves equal scores in the order of its heap, which changes with k.
+        order = np.lexsort((positions, -scores))
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
 
     def __len__(self) -> int:
         return self._index.ntotal

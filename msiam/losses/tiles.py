@@ -60,8 +60,8 @@ class _SoftmaxCost(torch.autograd.Function):
                 of_rows[block] = s.logsumexp(dim=1)
                 of_columns = torch.logaddexp(of_columns, s.logsumexp(dim=0))
             own = scale * (a * b).sum(dim=1)
-        ctx.save_for_backward(a, b, scale, ga, gb, r, c, of_rows, of_columns)
-        return r @ (of_rows - own) + c @ (of_columns - own)
+            ctx.save_for_backward(a, b, scale, ga, gb, r, c, of_rows, of_columns)
+            return r @ (of_rows - own) + c @ (of_columns - own)
 
     @staticmethod
     @once_differentiable

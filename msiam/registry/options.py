@@ -60,8 +60,11 @@ def explain(
         return f"{key}: no such key; {one_of(path[-1], known)}"
     if fault["type"] == "missing":
         return f"{key}: is missing, and has no default"
-    found = repr(fault["input"])
-    return f"{key}: found {found[:80]}; {fault['msg'].removeprefix('Value error, ')}"
+    found = repr(fault["input"])[:80]
+    if path[-1:] == ["[key]"]:
+        key = ": ".join(filter(None, [where, ".".join(path[:-2])]))
+        return f"{key}: found the key {found}; a key is a text, and may need quotes around it"
+    return f"{key}: found {found}; {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _keys_at(model: type[pydantic.BaseModel], path: list[str]) -> list[str]:

@@ -131,6 +131,7 @@ def training_arguments(
         bf16=use_bf16(settings.precision),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy=IntervalStrategy.STEPS,
+        eval_on_start=True,  # a baseline for the report; and what cannot be measured fails at once
         eval_steps=every,
         save_strategy=SaveStrategy.STEPS,
         save_steps=every,

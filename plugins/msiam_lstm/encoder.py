@@ -86,7 +86,7 @@ class LstmEncoder(Encoder):
         """Learn the vocabulary from the texts among the items; look its word vectors up.
 
         Raises:
-            DataError: there is no text among the items, or the vectors cannot be read.
+            DataError: there is nothing to learn among the items, or the vectors cannot be read.
         """
         texts = vocabulary.texts_of(items)
         vectors: dict[str, np.ndarray] = {}
@@ -100,7 +100,10 @@ class LstmEncoder(Encoder):
                 vectors = self._read_vectors(self.options.vectors, counts)
             tokenizer = vocabulary.word_tokenizer(self._choose_words(counts, vectors))
         if tokenizer.get_vocab_size() <= len(vocabulary.SPECIAL):
-            raise errors.DataError("encoder 'lstm': no text to learn a vocabulary from")
+            raise errors.DataError(
+                "encoder 'lstm': no vocabulary to learn, since no word of the texts occurs "
+                f"min_count = {self.options.min_count} times"
+            )
         width = len(next(iter(vectors.values()))) if vectors else self.options.embedding or 128
         self._build(tokenizer, width)
         self._fill(vectors)

@@ -52,6 +52,7 @@ class Pooling(nn.Module):
         self.score = nn.Linear(dim, 1) if kind == "attention" else None
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        states = states.float()  # a mean of many needs more than bfloat16
         if self.kind == "last":
             return self._last(states, lengths)
         place = torch.arange(states.shape[1], device=states.device)

@@ -97,7 +97,7 @@ def _parser(path: Path, line: int, numbers: list[str], width: int) -> Callable[[
 
 def _matrix(path: Path) -> Iterator[Line]:
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        matrix = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, EOFError) as error:
         raise errors.DataError(f"{path}: not a .npy matrix of numbers ({error})") from None
     if matrix.ndim != 2:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from msiam import Rejected
+from msiam import Rejected, errors
 
 SPECIAL = ["[PAD]", "[UNK]"]
 
@@ -28,9 +29,17 @@ def text_of(item: object) -> str | Rejected:
     return item
 
 
-def texts_of(items: Iterable[object]) -> Iterable[str]:
-    """Those of the items that are texts."""
-    return (text for text in map(text_of, items) if isinstance(text, str))
+def texts_of(items: Iterable[object]) -> Iterator[str]:
+    """Those of the items that are texts.
+
+    Raises:
+        DataError: none is.
+    """
+    texts = (text for text in map(text_of, items) if isinstance(text, str))
+    first = next(texts, None)
+    if first is None:
+        raise errors.DataError("encoder 'lstm': no text to learn a vocabulary from")
+    return chain([first], texts)
 
 
 def _normalizer() -> normalizers.Normalizer:

@@ -52,7 +52,7 @@ def centre(images: Tensor, size: int) -> Tensor:
 
 
 def _through_window(images: Tensor, size: int, signed: Tensor, options: Augmentation) -> Tensor:
-    """The pictures through a window of another size, place and angle; their edges go on for ever."""
+    """The pictures through a window moved, scaled and turned; their edges go on for ever."""
     moves = options.shift or options.zoom or options.grow
     if not (moves or options.rotate or options.flip):
         return centre(images, size)

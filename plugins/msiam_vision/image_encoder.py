@@ -51,11 +51,12 @@ class ImageEncoder(Encoder):
     #: Of pixels in [0, 1], for each channel or for all of them; by default ImageNet's.
     mean: ClassVar[Channels] = (0.485, 0.456, 0.406)
     std: ClassVar[Channels] = (0.229, 0.224, 0.225)
-    channels = 3
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
         self.network: nn.Module
+        self.offset: Tensor
+        self.scale: Tensor
         self.register_buffer("offset", _as_channels(self.mean), persistent=False)
         self.register_buffer("scale", _as_channels(self.std), persistent=False)
 
@@ -68,6 +69,11 @@ class ImageEncoder(Encoder):
 
     def restore(self, folder: Path) -> None:
         self.network = self.build()
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return 3
 
     @property
     def side(self) -> int:

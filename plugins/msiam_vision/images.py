@@ -18,9 +18,9 @@ Fit = Literal["crop", "pad", "stretch"]
 
 #: What is opened. Left out are the vector formats: Pillow runs Ghostscript for EPS.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm "
-    ".avif .avifs .jp2 .j2k .jpx .ico".split()
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".ico"),
 )
 MOST_PIXELS = 89_478_485  # as many as Pillow opens without a warning: a quarter of a GB in RGB
 ORIENTATION = 0x0112  # the EXIF tag

@@ -178,6 +178,10 @@ def test_a_repeated_query_counts_as_often_as_its_rows(make):
     found = Retrieval().evaluate(embedded, None).metrics
     assert found["a_to_b/queries"] == 4
     assert found["a_to_b/recall@1"] == 0.75
+    assert found["a_to_b/mrr"] == pytest.approx((3 * 1 + 1 / 4) / 4)
+    assert found["a_to_b/map"] == pytest.approx((3 * 1 + 1 / 4) / 4)
+    assert found["a_to_b/ndcg@10"] == pytest.approx((3 * 1 + 1 / np.log2(5)) / 4)
+    assert found["a_to_b/chance/recall@1"] == pytest.approx((3 * 3 / 4 + 1 / 4) / 4)
 
 
 def test_only_rows_that_belong_together_are_queries(make):

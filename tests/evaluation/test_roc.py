@@ -141,3 +141,9 @@ def test_wilson_interval_is_that_of_the_published_table(hits, n, low, high):
 def test_wilson_interval_holds_the_share(n, share):
     low, high = wilson_interval(share, n)
     assert 0 <= low <= share <= high <= 1
+
+
+def test_wilson_interval_of_all_and_of_nothing_reaches_the_end():
+    for n in range(1, 500):
+        assert wilson_interval(1.0, n)[1] == 1
+        assert wilson_interval(0.0, n)[0] == 0

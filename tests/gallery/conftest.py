@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture(scope="session")
 def toy():
-    """What toy.py holds: the model ``Toy``, ``unit``, ``table``, ``build``; and its path."""
+    """What toy.py holds (the model ``Toy`` and helpers), and its path."""
     path = Path(__file__).with_name("toy.py")
     return SimpleNamespace(**runpy.run_path(str(path)), path=path)

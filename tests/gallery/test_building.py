@@ -1,14 +1,6 @@
 from __future__ import annotations
 
-import os
-import random
 import resource
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -17,16 +9,8 @@ import pytest
 from msiam.errors import GalleryError, MsiamError, RecipeError, RunError
 from msiam.gallery import building
 from msiam.gallery.gallery import Gallery
-from msiam.gallery.manifest import writing
 
 ROWS = [{"sku": f"s{n}", "text": f"text {n}"} for n in range(5)]
-
-
-def files(folder):
-    return sorted(path.name.partition("-")[0] for path in folder.iterdir())
-
-
-WHOLE = [".lock", "catalogue", "index", "manifest.json"]
 
 
 def test_the_manifest_says_what_the_gallery_is(toy, tmp_path):
@@ -43,7 +27,7 @@ def test_the_manifest_says_what_the_gallery_is(toy, tmp_path):
     assert found.root is None and gallery.root is None
     for stored in (found.catalogue, found.index):
         assert (folder / stored.name).stat().st_size == stored.size
-    assert files(folder) == WHOLE
+    assert toy.files(folder) == toy.WHOLE
 
 
 def test_a_gallery_and_its_run_may_move_together(toy, tmp_path):
@@ -102,20 +86,7 @@ def test_pictures_come_in_chunks_and_are_not_kept(toy, tmp_path, monkeypatch):
 def test_building_again_replaces_the_gallery_and_leaves_nothing_of_the_old_one(toy, tmp_path):
     for count in (5, 2):
         gallery = Gallery.build(toy.Toy(), ROWS[:count], column="text", folder=tmp_path / "g")
-        assert len(gallery) == count and files(tmp_path / "g") == WHOLE
-
-
-def changed(toy, change):
-    """A toy whose vectors are changed before anybody sees them."""
-    model = toy.Toy()
-    embed = model.embed
-
-    def embed_changed(*arguments, **options):
-        vectors, rejected = embed(*arguments, **options)
-        return change(vectors), rejected
-
-    model.embed = embed_changed
-    return model
+        assert len(gallery) == count and toy.files(tmp_path / "g") == toy.WHOLE
 
 
 def with_nan(vectors):
@@ -151,7 +122,7 @@ def test_bad_input_is_one_line_and_leaves_the_old_gallery(toy, tmp_path, argumen
         Gallery.build(toy.Toy(), **{**build, **arguments})
     assert "\n" not in str(caught.value)
     assert Gallery.open(tmp_path / "g").manifest == before
-    assert files(tmp_path / "g") == WHOLE
+    assert toy.files(tmp_path / "g") == toy.WHOLE
 
 
 def test_bad_input_makes_no_folder(toy, tmp_path):
@@ -165,7 +136,7 @@ def test_bad_input_makes_no_folder(toy, tmp_path):
 def test_an_embedding_with_nan_names_its_row(toy, tmp_path):
     rows = [{"text": ""}, *ROWS]
     with pytest.raises(GalleryError, match="row 4: the model's embedding holds NaN"):
-        Gallery.build(changed(toy, with_nan), rows, column="text", folder=tmp_path / "g")
+        Gallery.build(toy.changed(with_nan), rows, column="text", folder=tmp_path / "g")
 
 
 def test_a_full_disk_leaves_the_old_gallery(toy, tmp_path):
@@ -180,121 +151,4 @@ def test_a_full_disk_leaves_the_old_gallery(toy, tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert Gallery.open(tmp_path / "g").manifest == before
-        assert files(tmp_path / "g") == WHOLE
-
-
-# Real processes: see toy.py.
-
-
-@pytest.fixture(scope="module")
-def server(toy):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, str(toy.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        yield process
-        process.stdin.close()
-
-
-def start(server, *command):
-    print(*command, file=server.stdin, flush=True)
-    return int(server.stdout.readline())
-
-
-def end(server):
-    return int(server.stdout.readline())
-
-
-def whole(folder, toy):
-    """Open a gallery and check that its files are of one generation; its version."""
-    gallery = Gallery.open(folder, toy.Toy())
-    version = gallery.search_vectors(np.ones((1, 16)), 1)[0][0].record["version"]
-    found = gallery.search([row["text"] for row in toy.table(version)], k=1)
-    assert [hits[0].id for hits in found] == [f"s{row}" for row in range(toy.ROWS)]
-    assert all(hits[0].score > 0.999 for hits in found)
-    return version
-
-
-def test_killed_at_every_step_it_leaves_the_old_gallery_or_the_new_one(toy, server, tmp_path):
-    outcomes = []
-    toy.build(tmp_path / "old", 1)
-    for step in range(1, 100):
-        folder = shutil.copytree(tmp_path / "old", tmp_path / f"old{step}")
-        start(server, "die", folder, step)
-        code = end(server)
-        outcomes.append(whole(folder, toy))
-        with writing(folder):
-            assert files(folder) == WHOLE, f"the next writer left drafts of step {step}"
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-    assert len(outcomes) > 15 and outcomes == sorted(outcomes) and set(outcomes) == {1, 2}
-
-
-def test_killed_at_every_step_of_the_first_build_it_leaves_a_gallery_or_none(toy, server, tmp_path):
-    outcomes = []
-    for step in range(1, 100):
-        folder = tmp_path / f"new{step}"
-        start(server, "die", folder, step)
-        code = end(server)
-        try:
-            outcomes.append(whole(folder, toy))
-        except GalleryError as error:
-            assert "is no gallery" in str(error)
-            outcomes.append(0)
-        with writing(folder):
-            assert files(folder) in (WHOLE, [".lock"])
-        if code == 0:
-            break
-    assert len(outcomes) > 10 and outcomes == sorted(outcomes) and set(outcomes) == {0, 2}
-
-
-def test_killed_at_random_moments_it_leaves_a_whole_gallery(toy, server, tmp_path):
-    folder = tmp_path / "g"
-    toy.build(folder, 0)
-    begun = time.monotonic()
-    start(server, "die", folder, 0)
-    assert end(server) == 0
-    one_rebuild = time.monotonic() - begun
-    chance = random.Random(0)
-    versions = []
-    for _ in range(25):
-        pid = start(server, "loop", folder)
-        time.sleep(chance.uniform(0, 2 * one_rebuild))
-        os.kill(pid, signal.SIGKILL)
-        assert end(server) == -signal.SIGKILL
-        versions.append(whole(folder, toy))
-    assert len(set(versions)) > 1
-    toy.build(folder, 1)
-    assert files(folder) == WHOLE
-
-
-def test_a_reader_sees_whole_galleries_while_a_writer_replaces_them(toy, server, tmp_path):
-    folder = tmp_path / "g"
-    toy.build(folder, 0)
-    pid = start(server, "loop", folder)
-    try:
-        versions = [whole(folder, toy) for _ in range(60)]
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        end(server)
-    assert versions == sorted(versions) and len(set(versions)) > 2
-
-
-def test_a_second_process_is_refused_while_one_writes(toy, server, tmp_path):
-    codes = []
-
-    def meanwhile(vectors):
-        start(server, "die", tmp_path / "g", 0)
-        codes.append(end(server))
-        return vectors
-
-    Gallery.build(changed(toy, meanwhile), ROWS, column="text", folder=tmp_path / "g")
-    assert codes == [2]
-    assert "another process is writing this gallery" in server.stderr.readline()
-    assert len(Gallery.open(Path(tmp_path) / "g")) == 5
+        assert toy.files(tmp_path / "g") == toy.WHOLE

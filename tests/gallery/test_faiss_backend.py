@@ -57,6 +57,13 @@ def test_finds_what_brute_force_finds(sizes, dim, k, seed):
     assert (positions[:, n:] == -1).all() and np.isneginf(scores[:, n:]).all()
 
 
+@pytest.mark.parametrize("k", [1, 3, 12, 20])
+def test_equal_scores_come_in_the_order_of_positions(k):
+    vectors = np.repeat(unit(2), 10, axis=0)
+    _, positions = build(vectors).search(vectors[:1], k)
+    assert positions[0].tolist() == list(range(k))
+
+
 @pytest.mark.parametrize(
     ("factory", "message"),
     [

@@ -72,6 +72,27 @@ def build(folder, version):
     return Gallery.build(Toy(), table(version), column="text", folder=folder, id="sku")
 
 
+def changed(change):
+    """A toy whose vectors are changed before anybody sees them."""
+    model = Toy()
+    embed = model.embed
+
+    def embed_changed(*arguments, **options):
+        vectors, rejected = embed(*arguments, **options)
+        return change(vectors), rejected
+
+    model.embed = embed_changed
+    return model
+
+
+#: What a folder holds when its writer is done.
+WHOLE = [".lock", "catalogue", "index", "manifest.json"]
+
+
+def files(folder):
+    return sorted(path.name.partition("-")[0] for path in folder.iterdir())
+
+
 def loop(folder):
     version = 0
     while True:

@@ -1,0 +1,224 @@
+"""Texts to vectors with a transformer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from msiam import Encoder, Options, Rejected, errors
+from msiam_transformer import fresh, pretrained
+from msiam_transformer.pooling import pool
+
+# Workers already share the cores out; threads below them only fight, and warn when forked.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class TransformerOptions(Options):
+    """Options of the `transformer` encoder."""
+
+    model: str | None = Field(
+        None,
+        description="pretrained: the folder or hub name of a transformers or "
+        "sentence-transformers model; without it, a fresh small one",
+    )
+    config: dict[str, Any] = Field(
+        {},
+        description="of a fresh model: keys of its transformers configuration, "
+        "such as {model_type: bert, hidden_size: 256, num_hidden_layers: 4}",
+    )
+    vocabulary: int = Field(
+        16_000, gt=4, description="of a fresh model: most word pieces to learn from the data"
+    )
+    pooling: Literal["mean", "cls", "max", "last"] | None = Field(
+        None,
+        description="how the tokens' states become one vector "
+        "(as a sentence-transformers folder says, otherwise mean)",
+    )
+    max_tokens: int | None = Field(
+        None, gt=2, description="a longer text is cut here (the model's own limit; 128 if fresh)"
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="while training (the model's own)")
+    attention_dropout: float | None = Field(
+        0.0, ge=0, lt=1, description="other than 0 it takes a CPU's fast attention away"
+    )
+
+    @field_validator("config")
+    @classmethod
+    def _in_one_order(cls, config: dict[str, Any]) -> dict[str, Any]:
+        return dict(sorted(config.items()))
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TransformerOptions:
+        if self.model and (self.config or "vocabulary" in self.model_fields_set):
+            raise ValueError("`config` and `vocabulary` are of a fresh model: leave `model` out")
+        return self
+
+
+class TransformerEncoder(Encoder):
+    """Any text model of transformers, pretrained or fresh, and pooling over its tokens.
+
+    Sentence-BERT (Reimers and Gurevych, 2019) is this with a pretrained model and mean pooling.
+    """
+
+    Options = TransformerOptions
+    modality = "text"
+
+    #: Texts that run together on a CPU, sorted by length: a third of the time for short texts.
+    group = 32
+
+    options: TransformerOptions
+
+    @property
+    def dim(self) -> int:
+        return self.model.config.hidden_size
+
+    @classmethod
+    def accepts(cls, item: object) -> bool:
+        return isinstance(item, str)
+
+    def fit(self, items: Iterable[Any]) -> None:
+        """Load the pretrained model; or make a fresh one, its word pieces learnt from the items.
+
+        Raises:
+            ModelError: the pretrained model cannot be found or loaded.
+            RecipeError: an option does not fit the model.
+            DataError: a fresh model, and no text among the items.
+        """
+        if self.options.model is None:
+            self._make_fresh(text for text in map(_text_of, items) if isinstance(text, str))
+        else:
+            self._load(self.options.model)
+
+    def _make_fresh(self, texts: Iterable[str]) -> None:
+        max_tokens = self.options.max_tokens or 128
+        tokenizer = fresh.train_tokenizer(texts, self.options.vocabulary)
+        config = fresh.make_config(
+            self.options.config, tokenizer.get_vocab_size(), max_tokens, self._dropouts
+        )
+        about = {"pooling": self.options.pooling or "mean", "max_tokens": max_tokens}
+        self._build(fresh.make_model(config), config.to_json_string(), tokenizer.to_str(), about)
+
+    def _load(self, name: str) -> None:
+        layout = pretrained.read_layout(pretrained.find_folder(name), self.options.pooling)
+        loaded = pretrained.load(layout, self._dropouts)
+        limit = pretrained.longest_text(loaded.model)
+        max_tokens = self.options.max_tokens or min(
+            layout.max_tokens or min(loaded.longest, 512), limit
+        )
+        if max_tokens > limit:
+            raise errors.RecipeError(f"max_tokens: {max_tokens}; '{name}' reads at most {limit}")
+        about = {"pooling": layout.pooling or "mean", "max_tokens": max_tokens}
+        config = loaded.model.config.to_json_string()
+        self._build(loaded.model, config, loaded.tokenizer.to_str(), about)
+
+    @property
+    def _dropouts(self) -> dict[str, float | None]:
+        return self.options.model_dump(include={"dropout", "attention_dropout"})
+
+    def _build(
+        self, model: PreTrainedModel, config: str, tokenizer: str, about: dict[str, Any]
+    ) -> None:
+        """Keep the texts of what was saved, or will be, so that the fingerprint is of these."""
+        self.model = _body(model)
+        self._saved = {"config.json": config, "tokenizer.json": tokenizer}
+        self._saved["transformer.json"] = json.dumps(about)
+        self._pooling = about["pooling"]
+        self._padding = self.model.config.pad_token_id or 0
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        self._tokenizer.enable_truncation(about["max_tokens"])
+        self._wrapping = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        found = [_text_of(item) for item in items]
+        texts = [text for text in found if isinstance(text, str)]
+        encodings = iter(self._tokenizer.encode_batch_fast(texts))
+        return [
+            item if isinstance(item, Rejected) else self._numbers(next(encodings).ids)
+            for item in found
+        ]
+
+    def _numbers(self, ids: list[int]) -> np.ndarray | Rejected:
+        if len(ids) <= self._wrapping:
+            return Rejected("no word in the text")
+        return np.array(ids, dtype=np.int32)
+
+    def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        longest = max(len(feature) for feature in features)
+        tokens = torch.full((len(features), longest), self._padding, dtype=torch.int64)
+        mask = torch.zeros(len(features), longest, dtype=torch.int64)
+        for row, feature in enumerate(features):
+            tokens[row, : len(feature)] = torch.from_numpy(feature)
+            mask[row, : len(feature)] = 1
+        return {"input_ids": tokens, "attention_mask": mask}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Tokens (B, T) and their mask (B, T), 1 at tokens and 0 at the padding, to (B, dim)."""
+        tokens, mask = batch["input_ids"], batch["attention_mask"]
+        if tokens.device.type != "cpu":
+            return self._vectors(tokens, mask)
+        lengths, order = mask.sum(1).sort()
+        groups = zip(order.split(self.group), lengths.split(self.group), strict=True)
+        vectors = [self._vectors(tokens[g, : n[-1]], mask[g, : n[-1]]) for g, n in groups]
+        return torch.cat(vectors)[order.argsort()]
+
+    def _vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        states = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return pool(self._pooling, states, mask)
+
+    def cost(self, feature: np.ndarray) -> int:
+        return len(feature)
+
+    def save(self, folder: Path) -> None:
+        for name, text in self._saved.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def restore(self, folder: Path) -> None:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        names = ("config.json", "tokenizer.json", "transformer.json")
+        texts = [(folder / name).read_text(encoding="utf-8") for name in names]
+        self._build(fresh.make_model(config), texts[0], texts[1], json.loads(texts[2]))
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(super().fingerprint().encode())
+        for text in self._saved.values():
+            digest.update(text.encode())
+        return digest.hexdigest()[:16]
+
+
+def _text_of(item: object) -> str | Rejected:
+    """The item itself if it is a text with anything in it, otherwise why it is not."""
+    if item is None or (isinstance(item, float) and math.isnan(item)):
+        return Rejected("null text")
+    if not isinstance(item, str):
+        return Rejected(f"not a text but {type(item).__name__}")
+    if not item.strip():
+        return Rejected("empty text")
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return Rejected("not a text: half of a surrogate pair in it")
+    return item
+
+
+def _body(model: PreTrainedModel) -> PreTrainedModel:
+    """What makes the states of the tokens: no decoder, and no pooler, which would never learn."""
+    if model.main_input_name != "input_ids" or model.config.get_text_config() is not model.config:
+        raise errors.RecipeError(f"{type(model).__name__} reads more than texts, or other things")
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.register_module("pooler", None)
+    model.config.use_cache = False
+    return model

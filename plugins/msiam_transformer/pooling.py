@@ -1,0 +1,19 @@
+"""From the states of a text's tokens to one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pool(kind: str, states: Tensor, mask: Tensor) -> Tensor:
+    """States (b, t, d) to vectors (b, d); `mask` (b, t) is 1 at tokens, 0 at the padding behind."""
+    states = states.float()  # a mean of many needs more than bfloat16
+    if kind == "cls":
+        return states[:, 0]
+    if kind == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+    if kind == "max":
+        return states.masked_fill(mask[..., None] == 0, float("-inf")).amax(1)
+    weights = mask[..., None]
+    return (states * weights).sum(1) / weights.sum(1)

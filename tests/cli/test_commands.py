@@ -1,0 +1,139 @@
+"""The commands, as a user and as a script would call them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+from command_line import Command, run_process
+
+
+def test_train_without_a_recipe_writes_the_one_it_used(workplace: Path) -> None:
+    recipe = yaml.safe_load((workplace / "runs/pairs/recipe.yaml").read_text())
+    assert recipe["columns"] == {"question1": "shared", "question2": "shared"}
+    assert recipe["data"]["label"] == {"column": "is_duplicate", "same": 1}
+    assert recipe["loss"][0]["name"] == "contrastive"
+    assert recipe["evaluate"][0]["name"] == "verification"
+
+
+def test_a_run_has_all_its_files(workplace: Path) -> None:
+    run = workplace / "runs/pairs"
+    for name in ("recipe.yaml", "metrics.json", "calibration.json", "report.html"):
+        assert (run / name).is_file(), name
+    assert (run / "model/model.safetensors").is_file()
+    assert not (run / "checkpoints").exists()
+    assert not list(run.rglob("*.bin")) and not list(run.rglob("*.pt"))
+
+
+def test_evaluate_gives_the_figures_of_training(msiam: Command, workplace: Path) -> None:
+    done = msiam("evaluate", "runs/pairs", "--json")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((workplace / "runs/pairs/metrics.json").read_text())
+    assert json.loads(done.stdout)["verification"] == kept["verification"]
+
+
+def test_evaluate_on_another_table(msiam: Command, workplace: Path) -> None:
+    done = msiam("evaluate", "runs/pairs", "pairs.csv", "--json", "--report", "other.html")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verification"]["pairs"] == 120
+    assert "<html" in (workplace / "other.html").read_text()
+
+
+def test_match_says_same_or_not_and_how_sure(msiam: Command) -> None:
+    same = msiam("match", "runs/pairs", "where is the red cat", "where is the red cat", "--json")
+    answer = json.loads(same.stdout)
+    assert answer["same"] is True and answer["similarity"] > 0.999
+    assert 0.5 < answer["probability"] <= 1
+    said = msiam("match", "runs/pairs", "where is the red cat", "where is the red cat")
+    assert said.stdout.startswith("same: similarity 1.0000 (threshold ")
+
+
+def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
+    done = msiam(
+        "index", "runs/pairs", "pairs.csv", "--column", "question1", "--id", "key", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["records"] == 120
+    found = msiam("search", "runs/pairs/gallery", "where is the blue boat", "-k", 3, "--json")
+    ((answer),) = json.loads(found.stdout)
+    assert answer["query"] == "where is the blue boat" and len(answer["hits"]) == 3
+    best = answer["hits"][0]
+    assert best["record"]["question1"] == "where is the blue boat"
+    assert best["score"] > 0.999
+    table = msiam("search", "runs/pairs/gallery", "where is the blue boat", "-k", 1)
+    assert best["id"] in table.stdout
+
+    out = workplace / "vectors.parquet"
+    done = msiam(
+        "embed", "runs/pairs", "pairs.csv", "--column", "question2", "--id", "key", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    written = pq.read_table(out)
+    assert written.column_names == ["id", "embedding"] and written.num_rows == 120
+    with (workplace / "pairs.csv").open() as file:
+        assert written["id"].to_pylist() == [row["key"] for row in csv.DictReader(file)]
+    assert len(written["embedding"][0]) == 32
+
+
+def test_search_in_a_gallery_of_another_model_is_refused(msiam: Command, workplace: Path) -> None:
+    done = msiam(
+        "train", "--data", "pairs.csv", "--columns", "question1=lstm,question2=lstm", "--shared",
+        "--label", "is_duplicate=1", "--set", "train.max_steps=1", "--out", "runs/other",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    msiam("index", "runs/pairs", "pairs.csv", "--column", "question1", "--out", "g")
+    refused = msiam("search", "g", "a cat", "--run", "runs/other")
+    assert refused.returncode == 2
+    assert "another model" in refused.stderr and "msiam index" in refused.stderr
+
+
+def test_train_again_in_the_same_folder_is_refused(msiam: Command, workplace: Path) -> None:
+    before = (workplace / "runs/pairs/metrics.json").read_bytes()
+    done = msiam(
+        "train", "--data", "pairs.csv", "--columns", "question1=lstm,question2=lstm", "--shared"
+    )
+    assert done.returncode == 2
+    assert "--resume" in done.stderr and "--overwrite" in done.stderr
+    assert (workplace / "runs/pairs/metrics.json").read_bytes() == before
+
+
+def test_set_overrides_any_key(msiam: Command) -> None:
+    done = msiam(
+        "train", "runs/pairs/recipe.yaml", "--out", "runs/short", "--set", "train.max_steps=2",
+        "--set", "loss=[{name: infonce, temperature: 0.1}]", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["training"]["steps"] == 2
+
+
+def test_plugins_lists_who_brings_what(msiam: Command) -> None:
+    found = json.loads(msiam("plugins", "--json").stdout)
+    encoders = {spec["name"]: spec for spec in found["encoder"]}
+    assert {"lstm", "transformer", "small_cnn", "resnet18", "efficientnet_lite0"} <= set(encoders)
+    assert encoders["resnet18"]["plugin"] == "msiam_vision"
+    assert {"contrastive", "triplet", "infonce"} <= {spec["name"] for spec in found["loss"]}
+    options = json.loads(msiam("plugins", "lstm", "--json").stdout)["options"]
+    assert "hidden" in {option["option"] for option in options}
+
+
+def test_the_installed_command_runs_in_a_process_of_its_own(workplace: Path) -> None:
+    done = run_process("match", "runs/pairs", "where is the red cat", "a red cat", cwd=workplace)
+    assert done.returncode == 0 and "similarity" in done.stdout
+    done = run_process("match", "nowhere", "a", "b", cwd=workplace)
+    assert done.returncode == 2 and done.stderr.startswith("msiam: nowhere: ")
+
+
+def test_help_and_plugins_import_nothing_heavy() -> None:
+    """What makes them answer at once, since no test can hold them to a time."""
+    code = (
+        "import sys; from msiam.cli import application\n"
+        "from msiam.cli.plugins import listing\n"
+        "application(); listing()\n"
+        "heavy = {'torch', 'numpy', 'datasets', 'transformers', 'faiss', 'pyarrow', 'pydantic'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from msiam.losses.base import Targets
+from msiam.registry.options import parse_options
+
+
+@pytest.fixture
+def make() -> Callable:
+    """A loss with the options of a recipe: ``make(Contrastive, margin=0.5)``."""
+
+    def make(cls, **options):
+        return cls(parse_options(cls, options, "loss"))
+
+    return make
+
+
+@pytest.fixture
+def unit() -> Callable[..., Tensor]:
+    """Random vectors of length 1, (rows, width), in float64 unless told otherwise."""
+
+    def unit(rows: int, width: int = 6, seed: int = 0, dtype=torch.float64) -> Tensor:
+        random = torch.Generator().manual_seed(seed)
+        vectors = torch.randn(rows, width, generator=random, dtype=torch.float64)
+        return torch.nn.functional.normalize(vectors, dim=1).to(dtype)
+
+    return unit
+
+
+@pytest.fixture
+def targets() -> Callable[..., Targets]:
+    """Targets of two columns "a" and "b".
+
+    Every row is a group of its own, unless ``groups`` says otherwise. A row that is not the same
+    has a partner of a group that nobody else is in.
+    """
+
+    def targets(rows: int, groups=None, same=None) -> Targets:
+        of_a = torch.arange(rows) if groups is None else torch.tensor(groups)
+        of_b = of_a.clone()
+        if same is not None:
+            same = torch.tensor(same, dtype=torch.bool)
+            of_b[~same] = 1000 + torch.arange(rows)[~same]
+        return Targets({"a": of_a, "b": of_b}, same)
+
+    return targets
+
+
+@pytest.fixture
+def value_and_gradients() -> Callable:
+    """A loss's value and its gradients: ``value_and_gradients(function, a, b, …)``."""
+
+    def run(function, *vectors: Tensor) -> tuple[Tensor, list[Tensor]]:
+        leaves = [vector.detach().clone().requires_grad_() for vector in vectors]
+        value = function(*leaves)
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+        filled = [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, gradients, strict=True)
+        ]
+        return value.detach(), filled
+
+    return run
+
+
+@pytest.fixture
+def agree(value_and_gradients) -> Callable:
+    """Whether a loss in float32 is its float64 reference, in value and gradient, to 1e-5."""
+
+    def agree(loss, reference, *vectors: Tensor) -> None:
+        right, slopes = value_and_gradients(reference, *(v.double() for v in vectors))
+        value, gradients = value_and_gradients(loss, *(v.float() for v in vectors))
+        assert value.shape == ()
+        torch.testing.assert_close(value.double(), right, rtol=1e-5, atol=1e-5)
+        for gradient, slope in zip(gradients, slopes, strict=True):
+            torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-5)
+
+    return agree

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from msiam.errors import RecipeError
+from msiam.losses.base import Loss, Targets, WeightedSum
+from msiam.losses.contrastive import Contrastive
+from msiam.losses.infonce import InfoNCE
+from msiam.losses.triplet import Triplet
+
+
+class Sum(Loss):
+    def forward(self, embeddings, targets):
+        return torch.stack(list(embeddings.values())).sum()
+
+
+def test_without_labels_every_row_is_a_positive():
+    assert Targets({}).positive(3, torch.device("cpu")).tolist() == [True] * 3
+
+
+def test_labels_say_which_rows_are_positive():
+    same = torch.tensor([True, False])
+    assert Targets({}, same).positive(2, torch.device("cpu")).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cls", "columns", "labelled", "said"),
+    [
+        (Contrastive, ["a", "b", "c"], True, "x takes 2 columns; the recipe has 3 (a, b, c)"),
+        (InfoNCE, ["a"], False, "x takes 2 columns; the recipe has 1 (a)"),
+        (Triplet, list("abcd"), False, "x takes 2 or 3 columns; the recipe has 4 (a, b, c, d)"),
+        (Contrastive, ["a", "b"], False, "x learns from labelled pairs; add 'label: {column: "),
+    ],
+)
+def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, labelled, said):
+    with pytest.raises(RecipeError) as raised:
+        cls.check("x", columns, labelled)
+    assert str(raised.value).startswith(f"loss.name: {said}")
+
+
+@pytest.mark.parametrize(
+    ("cls", "count", "labelled"),
+    [(Contrastive, 2, True), (InfoNCE, 2, False), (InfoNCE, 2, True), (Triplet, 3, False)],
+)
+def test_a_loss_that_fits(cls, count, labelled):
+    cls.check("x", ["a", "b", "c"][:count], labelled)
+
+
+def test_several_losses_are_added_with_their_weights():
+    both = WeightedSum([Sum(None), Sum(None)], [1.0, 0.5])
+    value = both({"a": torch.tensor([1.0]), "b": torch.tensor([3.0])}, Targets({}))
+    assert value.item() == pytest.approx(6.0)
+
+
+def test_the_state_of_each_loss_is_in_the_sum(make):
+    both = WeightedSum([make(InfoNCE), make(InfoNCE)], [1.0, 1.0])
+    assert set(both.state_dict()) == {"losses.0.log_scale", "losses.1.log_scale"}

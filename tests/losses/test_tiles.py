@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msiam.losses import tiles
+from msiam.losses.tiles import row_blocks, softmax_cost
+
+
+def dense(a, b, scale, groups, weights):
+    """softmax_cost with the whole matrix at hand."""
+    s = scale * a @ b.T
+    known = groups[0][:, None] == groups[1]
+    own = s.diagonal()
+    s = s.masked_fill(known & ~torch.eye(len(a), dtype=torch.bool), -torch.inf)
+    r, c = weights
+    return r @ (s.logsumexp(1) - own) + c @ (s.logsumexp(0) - own)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 300))
+def test_blocks_are_all_rows_once_and_in_order(rows, columns, tile):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", tile)
+        blocks = list(row_blocks(rows, columns))
+    assert [row for block in blocks for row in range(rows)[block]] == list(range(rows))
+    assert all((b.stop - b.start) * columns <= max(tile, columns) for b in blocks)
+
+
+@given(st.integers(1, 9), st.integers(1, 100), st.integers(1, 9), st.integers(0, 99))
+def test_it_is_the_dense_cost_whatever_the_size_of_a_tile(rows, tile, kinds, seed):
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    groups = tuple(torch.randint(kinds, (rows,), generator=random) for _ in range(2))
+    leaves = [draw(rows, 3), draw(rows, 3), draw(1)[0].exp()]
+    weights = (draw(rows).abs(), draw(rows).abs())
+    results = []
+    for cost in (softmax_cost, dense):
+        inputs = [leaf.clone().requires_grad_() for leaf in leaves]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiles, "TILE", tile)
+            value = cost(*inputs, groups, weights)
+            results.append((value, torch.autograd.grad(3 * value, inputs)))
+    torch.testing.assert_close(*results)
+
+
+def test_differentiating_twice_is_refused_and_not_wrong():
+    a = torch.randn(4, 3, requires_grad=True)
+    groups, weights = (torch.arange(4),) * 2, (torch.ones(4),) * 2
+    value = softmax_cost(a, a.detach(), torch.tensor(1.0), groups, weights)
+    factor = torch.tensor(2.0, requires_grad=True)
+    (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+MEMORY = """
+import resource, sys
+import torch
+from msiam.losses.base import Targets
+from msiam.losses.LOSS import CLASS
+from msiam.registry.options import parse_options
+
+torch.set_num_threads(1)
+loss = CLASS(parse_options(CLASS, {}, "loss"))
+
+def step(rows):
+    vectors = torch.nn.functional.normalize(torch.randn(2, rows, 16), dim=2)
+    a, b = (v.clone().requires_grad_() for v in vectors)
+    groups = torch.arange(rows)
+    loss({"a": a, "b": b}, Targets({"a": groups, "b": groups})).backward()
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+step(64)
+before = peak()
+step(16384)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("module", "cls"), [("infonce", "InfoNCE"), ("triplet", "Triplet")])
+def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(module, cls):
+    code = MEMORY.replace("LOSS", module).replace("CLASS", cls)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    matrix = 4 * 16384**2  # one whole matrix of float32: 1 GiB
+    assert int(done.stdout) < matrix / 4

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from msiam.errors import PluginError, RecipeError
+from msiam.losses import tiles
+from msiam.losses.base import Targets
+from msiam.losses.triplet import Triplet
+
+
+def distance(a, b, kind):
+    squared = ((a - b) ** 2).sum()
+    return squared if kind == "squared" else squared.sqrt()
+
+
+def three_columns(margin=0.2, distance_kind="squared"):
+    def cost(anchor, positive, negative):
+        total = 0
+        for a, p, n in zip(anchor, positive, negative, strict=True):
+            near, far = distance(a, p, distance_kind), distance(a, n, distance_kind)
+            total += (near - far + margin).clamp(min=0)
+        return total / len(anchor)
+
+    return cost
+
+
+def two_columns(targets: Targets, margin=0.2, distance_kind="squared"):
+    """For each positive row the nearest of the second column that is of another group."""
+
+    def cost(a, b):
+        total, count = (a * 0).sum() + (b * 0).sum(), 0
+        for i in range(len(a)):
+            others = [j for j in range(len(b)) if targets.groups["b"][j] != targets.groups["a"][i]]
+            if others and (targets.same is None or targets.same[i]):
+                j = min(others, key=lambda j: distance(a[i], b[j], "squared").item())
+                near, far = distance(a[i], b[i], distance_kind), distance(a[i], b[j], distance_kind)
+                total, count = total + (near - far + margin).clamp(min=0), count + 1
+        return total / max(count, 1)
+
+    return cost
+
+
+@pytest.fixture
+def loss(make):
+    """The loss as a function of matrices; ``targets`` of two columns, or of three that need none."""
+
+    def loss(targets=None, **options):
+        module = make(Triplet, **options)
+        return lambda *vectors: module(
+            dict(zip("abc", vectors, strict=False)), targets or Targets({})
+        )
+
+    return loss
+
+
+# ---- Three columns: anchor, positive, negative
+
+
+def test_by_hand(loss):
+    anchor = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+    positive = torch.tensor([[0.0, 3.0], [1.0, 0.0]])
+    negative = torch.tensor([[2.0, 0.0], [9.0, 0.0]])
+    squared = loss(margin=0.5)(anchor, positive, negative)
+    assert squared.item() == pytest.approx((9 - 4 + 0.5) / 2)
+    plain = loss(margin=0.5, distance="euclidean")(anchor, positive, negative)
+    assert plain.item() == pytest.approx((3 - 2 + 0.5) / 2)
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+@pytest.mark.parametrize("margin", [0.01, 0.2, 3.0])
+def test_three_columns_are_the_reference(loss, agree, unit, kind, margin):
+    vectors = [unit(7, seed=seed) for seed in range(3)]
+    agree(loss(margin=margin, distance=kind), three_columns(margin, kind), *vectors)
+
+
+def test_a_single_triplet(loss, agree, unit):
+    agree(loss(), three_columns(), *(unit(1, seed=seed) for seed in range(3)))
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+def test_gradcheck(loss, unit, kind):
+    vectors = [unit(5, seed=seed).requires_grad_() for seed in range(3)]
+    assert torch.autograd.gradcheck(loss(margin=2.0, distance=kind), vectors)
+
+
+def test_where_anchor_and_positive_are_one_the_gradient_is_finite(loss, unit, value_and_gradients):
+    anchor, negative = unit(3), unit(3, seed=1)
+    run = loss(margin=2.0, distance="euclidean")
+    _, gradients = value_and_gradients(run, anchor, anchor, negative)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+# ---- Two columns: the negative is mined
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+@pytest.mark.parametrize("tile", [1, 25, 1 << 22])
+@pytest.mark.parametrize(
+    ("groups", "same"),
+    [
+        (None, None),
+        (None, [True, False, True, True, False, True, True, True]),
+        ([0, 1, 2, 0, 1, 5, 0, 7], None),
+        ([0, 1, 2, 0, 1, 5, 0, 7], [True, True, True, False, True, False, True, True]),
+    ],
+)
+def test_two_columns_are_the_reference(
+    loss, agree, unit, targets, monkeypatch, kind, tile, groups, same
+):
+    monkeypatch.setattr(tiles, "TILE", tile)
+    given = targets(8, groups, same)
+    run = loss(given, margin=0.7, distance=kind)
+    agree(run, two_columns(given, 0.7, kind), unit(8), unit(8, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("groups", "same"), [([0, 0, 0], None), (None, [False] * 3), ([0, 0, 0], [False, True, True])]
+)
+def test_without_a_positive_or_a_negative_it_costs_nothing(
+    loss, unit, targets, value_and_gradients, groups, same
+):
+    given = targets(3, groups, same)
+    if groups:
+        given = Targets({"a": given.groups["a"], "b": given.groups["a"]}, given.same)
+    value, gradients = value_and_gradients(loss(given), unit(3), unit(3, seed=1))
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_single_pair_has_no_negative(loss, unit, targets, value_and_gradients):
+    value, gradients = value_and_gradients(loss(targets(1)), unit(1), unit(1, seed=1))
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_candidates_that_tie_cost_the_same(loss, unit, targets):
+    a, b = unit(4), unit(4, seed=1)
+    b[2] = b[3]
+    given = targets(4)
+    torch.testing.assert_close(loss(given, margin=2.0)(a, b), two_columns(given, 2.0)(a, b))
+
+
+def test_mining_is_not_differentiated(loss, unit, targets):
+    a, b = unit(6).requires_grad_(), unit(6, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(loss(targets(6), margin=2.0), (a, b))
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+def test_in_bf16(loss, unit, targets, value_and_gradients, kind):
+    a, b = (unit(8, seed=seed, dtype=torch.bfloat16) for seed in range(2))
+    run = loss(targets(8), margin=1.0, distance=kind)
+    right, _ = value_and_gradients(run, a.float(), b.float())
+    value, gradients = value_and_gradients(run, a, b)
+    torch.testing.assert_close(value.float(), right, rtol=0.03, atol=0.03)
+    assert all(g.dtype == torch.bfloat16 and g.isfinite().all() for g in gradients)
+
+
+def test_strided_and_expanded_embeddings(loss, unit, targets):
+    run = loss(targets(6), margin=1.0)
+    a, b = unit(6), unit(6, seed=1)
+    torch.testing.assert_close(run(a, b.repeat_interleave(2, dim=1)[:, ::2]), run(a, b))
+    one = a[:1].expand(6, -1)
+    torch.testing.assert_close(run(one, b), run(one.contiguous(), b))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, 1e30])
+def test_what_is_no_number_is_not_hidden_by_mining(loss, unit, targets, broken):
+    """Training stops at a loss that is no number; a loss of 0 would let it go on for ever."""
+    a, b = unit(6, dtype=torch.float32), unit(6, seed=1, dtype=torch.float32)
+    value = loss(targets(6))(a * broken, b * broken)
+    assert not value.isfinite()
+
+
+# ---- Options
+
+
+def test_an_unknown_miner_or_distance(make):
+    with pytest.raises(PluginError, match=r"loss.miner: no miner 'hrad'; did you mean 'hard'"):
+        make(Triplet, miner="hrad")
+    with pytest.raises(RecipeError, match=r"distance: found 'cosine'; Input should be 'euclidean'"):
+        make(Triplet, distance="cosine")

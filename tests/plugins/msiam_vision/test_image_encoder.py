@@ -1,0 +1,99 @@
+"""What all image encoders share, tried on the small one."""
+
+import numpy as np
+import pydantic
+import pytest
+import torch
+from msiam_vision.augment import NOTHING
+from msiam_vision.image_encoder import ImageEncoder
+from torch import nn
+
+from msiam import Rejected
+
+
+class Pixels(ImageEncoder):
+    """The network's input itself, as a vector."""
+
+    mean, std = (0.5,), (0.25,)
+
+    @property
+    def dim(self):
+        return self.options.size**2 * self.channels
+
+    def build(self):
+        return nn.Flatten()
+
+
+def encoder(**options):
+    made = Pixels(Pixels.Options(**options))
+    made.fit([])
+    return made
+
+
+def noise(height=40, width=60):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_evaluation_sees_the_middle_normalised():
+    made = encoder(size=16, fit="crop").eval()
+    feature = made.prepare([noise()])[0]
+    assert made.side == 18 and feature.shape == (18, 18, 3)
+    got = made(made.collate([feature])).reshape(3, 16, 16)
+    expected = (feature[1:17, 1:17].astype(np.float32) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(got.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_nothing_is_cut_off_unless_asked_for(fit):
+    assert encoder(size=16, fit=fit).side == 16
+
+
+def test_training_varies_and_the_generator_replays_it():
+    made = encoder(size=16).train()
+    batch = made.collate(made.prepare([noise(), noise(30, 30)]))
+    state = torch.get_rng_state()
+    first, second = made(batch), made(batch)
+    torch.set_rng_state(state)
+    assert torch.equal(made(batch), first) and not torch.equal(first, second)
+    made.eval()
+    assert torch.equal(made(batch), made(batch))
+
+
+def test_augment_false_makes_training_like_evaluation():
+    made = encoder(size=16, augment=False)
+    assert made.options.augment == NOTHING
+    batch = made.collate(made.prepare([noise()]))
+    assert torch.equal(made.train()(batch), made.eval()(batch))
+
+
+def test_the_network_gets_channels_last_whatever_the_weights_are():
+    made = encoder(size=16)
+    seen = []
+    made.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    batch = made.collate(made.prepare([noise(), noise(50, 20)]))
+    made.train()(batch)
+    made.eval()(batch)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
+    made.to(torch.bfloat16)(batch)
+    assert seen[-1].dtype == torch.bfloat16
+
+
+def test_what_is_rejected_stays_in_its_place():
+    got = encoder(size=16).prepare([noise(), "/nowhere.png", noise()])
+    assert [isinstance(g, Rejected) for g in got] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"sise": 3}, ("sise",)),
+        ({"fit": "squash"}, ("fit",)),
+        ({"size": 2}, ("size",)),
+        ({"augment": {"flop": True}}, ("augment", "flop")),
+        ({"augment": True}, ("augment",)),
+    ],
+)
+def test_wrong_options_are_refused_by_their_key(options, where):
+    with pytest.raises(pydantic.ValidationError) as error:
+        Pixels.Options(**options)
+    assert error.value.errors()[0]["loc"] == where

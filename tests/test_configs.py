@@ -1,0 +1,52 @@
+"""Each recipe's first steps on a small slice of its data; the demo's recipe without any data."""
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import msiam
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DATA = Path(os.environ.get("MSIAM_DATA", ROOT.parent / "shared" / "data"))
+
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"the data sets of the recipes are not at MSIAM_DATA ({DATA})"
+)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_is_valid_and_short(path: Path) -> None:
+    recipe = msiam.Recipe.read(path)
+    assert recipe.name == path.stem
+    assert len(path.read_text().splitlines()) <= 25
+    msiam.Model(recipe.towers, recipe.columns)  # every encoder and option exists
+
+
+@needs_data
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_first_steps_of_a_recipe(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSIAM_DATA", str(DATA))
+    recipe = msiam.Recipe.read(path)
+    tables = {
+        key: _slice(table, tmp_path / f"{key}.parquet")
+        for key in ("table", "more", "test")
+        if (table := getattr(recipe.data, key)) is not None
+    }
+    overrides = [f"data.{key}={table}" for key, table in tables.items()]
+    overrides += ["data.split={validation: 0.2, test: 0.2}", "train.max_steps=2"]
+    overrides += ["train.batch_size=8", "train.evaluations=1"]
+    run = msiam.train(msiam.Recipe.read(path, overrides), folder=tmp_path / "run")
+    assert run.metrics["training"]["steps"] == 2
+    assert run.folder.report.is_file()
+
+
+def _slice(table: str, out: Path) -> Path:
+    """The first 120 rows of a table."""
+    batch = next(pq.ParquetFile(msiam.resolve(table)).iter_batches(120))
+    pq.write_table(batch.schema.empty_table().from_batches([batch]), out)
+    return out
