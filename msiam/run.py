@@ -223,7 +223,8 @@ def _optimise(
         return {watched.primary: metrics[watched.primary]}
 
     sampler = BatchSampler(len(examples), settings.batch_size, settings.seed)
-    callbacks = [MarkComplete(), ShowProgress(console, watched.primary, settings.batch_size)]
+    progress = ShowProgress(console, watched.primary, settings.batch_size)
+    callbacks: list[transformers.TrainerCallback] = [MarkComplete(), progress]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
     trainer = Trainer(
@@ -236,7 +237,8 @@ def _optimise(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     checkpoint = last_checkpoint(place.checkpoints)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with progress:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
 
 

@@ -13,7 +13,9 @@ WORDS = st.text(st.characters(categories=["L", "N"], include_characters="_-"), m
 
 
 def test_the_nearest_choice_comes_first_and_then_all_of_them():
-    assert one_of("lsmt", ["transformer", "lstm"]) == "did you mean 'lstm'? Known: lstm, transformer."
+    assert (
+        one_of("lsmt", ["transformer", "lstm"]) == "did you mean 'lstm'? Known: lstm, transformer."
+    )
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("LSTM", "lstm"), ("infoNCE", "infonce")])

@@ -142,7 +142,10 @@ def test_the_known_keys_are_those_of_the_place():
     [
         (changed(data={}), "data.table: is missing, and has no default"),
         ({"data": {"table": "x"}}, "columns: is missing"),
-        (changed(train={"epochs": "many"}), "train.epochs: found 'many'; Input should be a valid n"),
+        (
+            changed(train={"epochs": "many"}),
+            "train.epochs: found 'many'; Input should be a valid n",
+        ),
         (changed(train={"epochs": 0}), "train.epochs: found 0; Input should be greater than 0"),
         (changed(train={"schedule": "cosin"}), "found 'cosin'; Input should be 'linear', 'cosine'"),
         (changed(train=None), "train: found None"),
@@ -297,7 +300,14 @@ def test_an_unknown_key_of_an_override_is_found_like_any_other(written):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("0.5", 0.5), ("true", True), ("a word", "a word"), ("[1, b]", [1, "b"]), ("", None)],
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("a word", "a word"),
+        ("[1, b]", [1, "b"]),
+        ("", None),
+    ],
 )
 def test_a_scalar_is_read_as_yaml(text, value):
     assert scalar(text) == value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
+import torch
 from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
@@ -17,6 +18,9 @@ class ContrastiveOptions(Options):
     )
     halves: bool = pydantic.Field(
         True, description="the paper's factors ½; many PyTorch versions drop them"
+    )
+    balanced: bool = pydantic.Field(
+        False, description="pairs that are the same and those that are not weigh alike in a batch"
     )
 
 
@@ -41,4 +45,7 @@ class Contrastive(Loss):
         push = (self.options.margin - distance).clamp(min=0).pow(2)
         same = targets.positive(len(left), left.device)
         cost = pull.where(same, push)
-        return cost.mean() * (0.5 if self.options.halves else 1.0)
+        weight = torch.ones_like(cost)
+        if self.options.balanced:
+            weight /= same.sum().where(same, (~same).sum())  # one over the rows of a row's kind
+        return (cost * weight).sum() / weight.sum() * (0.5 if self.options.halves else 1.0)

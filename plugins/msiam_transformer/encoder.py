@@ -38,8 +38,8 @@ class TransformerOptions(Options):
         description="of a fresh model: keys of its transformers configuration, "
         "such as {model_type: bert, hidden_size: 256, num_hidden_layers: 4}",
     )
-    vocabulary: int = Field(
-        16_000, gt=4, description="of a fresh model: most word pieces to learn from the data"
+    vocabulary: int | None = Field(
+        None, gt=4, description="of a fresh model: most word pieces to learn from the data (16000)"
     )
     pooling: Literal["mean", "cls", "max", "last"] | None = Field(
         None,
@@ -61,7 +61,7 @@ class TransformerOptions(Options):
 
     @model_validator(mode="after")
     def _one_origin(self) -> TransformerOptions:
-        if self.model and (self.config or "vocabulary" in self.model_fields_set):
+        if self.model and (self.config or self.vocabulary):
             raise ValueError("`config` and `vocabulary` are of a fresh model: leave `model` out")
         return self
 
@@ -103,7 +103,7 @@ class TransformerEncoder(Encoder):
 
     def _make_fresh(self, texts: Iterable[str]) -> None:
         max_tokens = self.options.max_tokens or 128
-        tokenizer = fresh.train_tokenizer(texts, self.options.vocabulary)
+        tokenizer = fresh.train_tokenizer(texts, self.options.vocabulary or 16_000)
         config = fresh.make_config(
             self.options.config, tokenizer.get_vocab_size(), max_tokens, self._dropouts
         )
@@ -114,9 +114,8 @@ class TransformerEncoder(Encoder):
         layout = pretrained.read_layout(pretrained.find_folder(name), self.options.pooling)
         loaded = pretrained.load(layout, self._dropouts)
         limit = pretrained.longest_text(loaded.model)
-        max_tokens = self.options.max_tokens or min(
-            layout.max_tokens or min(loaded.longest, 512), limit
-        )
+        own = min(layout.max_tokens or loaded.longest, limit)
+        max_tokens = self.options.max_tokens or (own if own < pretrained.UNLIMITED else 512)
         if max_tokens > limit:
             raise errors.RecipeError(f"max_tokens: {max_tokens}; '{name}' reads at most {limit}")
         about = {"pooling": layout.pooling or "mean", "max_tokens": max_tokens}

@@ -20,6 +20,8 @@ from msiam import errors, resolve
 POOLINGS = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+NOT_OURS = ["onnx/*", "openvino/*"]
+UNLIMITED = 2**31
 
 
 @dataclass
@@ -55,13 +57,12 @@ def find_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=["on*/*", "op*/*"])
-        )
+        folder = snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=NOT_OURS)
     except (OSError, ValueError) as error:
         raise errors.ModelError(
             f"model '{name}': no such folder here, and the hub does not give it: {one_line(error)}"
         ) from error
+    return Path(folder)
 
 
 def read_layout(folder: Path, pooling: str | None) -> Layout:
@@ -75,8 +76,10 @@ def read_layout(folder: Path, pooling: str | None) -> Layout:
     """
     if not (folder / "modules.json").exists():
         return Layout(folder, pooling)
-    modules = read_json(folder / "modules.json")
-    kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+    kinds = {
+        module["type"].rpartition(".")[2]: folder / module["path"]
+        for module in read_json(folder / "modules.json", list)
+    }
     layout = Layout(kinds.get("Transformer", folder), pooling)
     strange = sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"})
     if "Transformer" not in kinds or (strange and not pooling):
@@ -87,7 +90,7 @@ def read_layout(folder: Path, pooling: str | None) -> Layout:
     if "Pooling" in kinds and not pooling:
         layout.pooling = _read_pooling(kinds["Pooling"] / "config.json")
     for file in sorted(layout.folder.glob("sentence_*_config.json")):
-        settings = read_json(file)
+        settings = read_json(file, dict)
         layout.max_tokens = settings.get("max_seq_length")
         layout.lowercase = bool(settings.get("do_lower_case"))
     return layout
@@ -95,7 +98,7 @@ def read_layout(folder: Path, pooling: str | None) -> Layout:
 
 def _read_pooling(file: Path) -> str:
     """Both styles: `pooling_mode: mean` and, before it, `pooling_mode_mean_tokens: true`."""
-    settings = read_json(file)
+    settings = read_json(file, dict)
     modes = settings.get("pooling_mode") or [
         key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
         for key, on in settings.items()
@@ -147,12 +150,16 @@ def load(layout: Layout, dropouts: dict[str, float | None]) -> Loaded:
     tokenizer = getattr(made, "backend_tokenizer", None)
     if tokenizer is None:
         raise errors.ModelError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
+    knows, size = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab_size()
+    if not len(made.all_special_tokens) < size <= knows:
+        # Without its files, transformers makes a tokenizer to which every word is unknown.
+        raise errors.ModelError(f"{folder}: its tokenizer has {size} tokens, its model {knows}")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if layout.lowercase:
         parts = [normalizers.Lowercase(), tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([part for part in parts if part])
-    return Loaded(model, tokenizer, int(min(made.model_max_length, 2**31)))
+    return Loaded(model, tokenizer, int(min(made.model_max_length, UNLIMITED)))
 
 
 def set_dropouts(
@@ -160,30 +167,30 @@ def set_dropouts(
 ) -> None:
     """Set every dropout that the configuration has under any of its names; None leaves it."""
     for name, value in config.to_dict().items():
-        if not isinstance(value, int | float) or "drop" not in name or "layerdrop" in name:
-            continue
-        wanted = attention_dropout if re.match("att", name) else dropout
-        if wanted is not None:
+        wanted = attention_dropout if name.startswith("att") else dropout
+        words = "drop" in name and not any(part in name for part in ("layerdrop", "path"))
+        if words and wanted is not None and type(value) in (int, float):
             setattr(config, name, float(wanted))
 
 
 def longest_text(model: PreTrainedModel) -> int:
     """The most tokens that the model has positions for."""
-    limit = getattr(model.config, "max_position_embeddings", None) or 2**31
+    limit = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
     for name, module in model.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and getattr(module, "padding_idx", None) is not None
-        ):
-            limit -= module.padding_idx + 1  # RoBERTa counts from behind the padding's number
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            limit -= padding + 1  # RoBERTa counts from behind the padding's number
     return limit
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, kind: type) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise errors.ModelError(f"{file}: not to be read as JSON: {one_line(error)}") from error
+    if not isinstance(found, kind):
+        raise errors.ModelError(f"{file}: holds a {type(found).__name__}, not a {kind.__name__}")
+    return found
 
 
 def one_line(error: Exception) -> str:

@@ -87,7 +87,7 @@ def test_in_bf16_it_is_what_float32_gives_but_for_the_digits(loss, unit, value_a
 
 def test_strided_and_expanded_embeddings(loss, unit):
     a, b = unit(5), unit(5, seed=1)
-    strided = b.repeat_interleave(2, dim=1)[:, ::2]
+    strided = torch.cat([b, b], dim=1)[:, :6]
     assert not strided.is_contiguous()
     torch.testing.assert_close(loss(SAME)(a, strided), loss(SAME)(a, b))
     one = b[:1].expand(5, -1)

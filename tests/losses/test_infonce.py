@@ -205,7 +205,7 @@ def test_autocast_changes_nothing(loss, unit, targets, value_and_gradients):
 def test_strided_and_expanded_embeddings(loss, unit, targets, value_and_gradients):
     run = loss(targets(6))
     a, b = unit(6), unit(6, seed=1)
-    strided = b.repeat_interleave(2, dim=1)[:, ::2]
+    strided = torch.cat([b, b], dim=1)[:, :6]
     torch.testing.assert_close(value_and_gradients(run, a, strided), value_and_gradients(run, a, b))
     one = a[:1].expand(6, -1)
     torch.testing.assert_close(run(one, b), run(one.contiguous(), b))

@@ -20,7 +20,7 @@ class BirdOptions(Options):
     volume: float = 1.0
     layer: Layer = Layer()
     maybe: Layer | None = None
-    layers: list[Layer] = []
+    layers: list[Layer] = pydantic.Field(default_factory=list)
 
     @pydantic.model_validator(mode="after")
     def _audible(self):
@@ -52,11 +52,17 @@ def test_good_options_are_parsed():
         ({"song": "coo", "Volume": 1}, "Volume: no such key; did you mean 'volume'?"),
         ({"song": "coo", "layer": {"wide": 1}}, "layer.wide: no such key; did you mean 'width'?"),
         ({"song": "coo", "maybe": {"wide": 1}}, "maybe.wide: no such key; did you mean 'width'?"),
-        ({"song": "c", "layers": [{"wide": 1}]}, "layers.0.wide: no such key; did you mean 'width'"),
+        (
+            {"song": "c", "layers": [{"wide": 1}]},
+            "layers.0.wide: no such key; did you mean 'width'",
+        ),
         ({}, "song: is missing, and has no default"),
         ({"song": 3}, "song: found 3; Input should be a valid string"),
         ({"song": "coo", "layer": {"width": 0}}, "layer.width: found 0; Input should be greater"),
-        ({"song": "coo", "layer": {"pooling": "last"}}, "found 'last'; Input should be 'mean' or 'm"),
+        (
+            {"song": "coo", "layer": {"pooling": "last"}},
+            "found 'last'; Input should be 'mean' or 'm",
+        ),
         ({"song": "coo", "volume": -1}, "nobody hears less than nothing"),
     ],
 )

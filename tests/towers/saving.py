@@ -33,9 +33,9 @@ def save_until(model: Model, folder: Path, last: int) -> None:
     steps = count(1)
 
     def watch(event: str, arguments: tuple) -> None:
-        if event.startswith(("open", "os.", "shutil.")) and str(folder.parent) in repr(arguments):
-            if next(steps) == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+        ours = event.startswith(("open", "os.", "shutil.")) and str(folder.parent) in str(arguments)
+        if ours and next(steps) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
     model.save(folder)

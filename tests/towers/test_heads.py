@@ -7,7 +7,9 @@ from msiam.errors import RecipeError
 from msiam.towers.heads import build_head
 
 
-@pytest.mark.parametrize(("kind", "width", "dim"), [("linear", 5, 3), ("mlp", 5, 3), ("none", 4, 4)])
+@pytest.mark.parametrize(
+    ("kind", "width", "dim"), [("linear", 5, 3), ("mlp", 5, 3), ("none", 4, 4)]
+)
 def test_a_head_leads_from_one_width_to_the_other(kind, width, dim):
     assert build_head(kind, width, dim)(torch.randn(2, width)).shape == (2, dim)
 

@@ -42,8 +42,16 @@ def test_towers_may_be_made_before():
 @pytest.mark.parametrize(
     ("towers", "columns", "said"),
     [
-        ({"text": LETTERS}, {"a": "text", "b": "txet"}, "columns.b: no tower 'txet'; did you mean 'te"),
-        ({"t": LETTERS, "u": LETTERS}, {"a": "t"}, "towers.u: no column goes through it; name it in"),
+        (
+            {"text": LETTERS},
+            {"a": "text", "b": "txet"},
+            "columns.b: no tower 'txet'; did you mean 'te",
+        ),
+        (
+            {"t": LETTERS, "u": LETTERS},
+            {"a": "t"},
+            "towers.u: no column goes through it; name it in",
+        ),
         (
             {"t": LETTERS, "u": {**LETTERS, "dim": 5}},
             {"a": "t", "b": "u"},
@@ -143,7 +151,9 @@ def test_a_query_goes_to_the_column_that_reads_it(model, query, but, column):
 
 
 def test_a_query_that_nothing_reads(model):
-    with pytest.raises(DataError, match=r"no column reads 3\.5; the model reads .*'caption': 'text'"):
+    with pytest.raises(
+        DataError, match=r"no column reads 3\.5; the model reads .*'caption': 'text'"
+    ):
         model.column_for(3.5)
 
 

@@ -173,7 +173,9 @@ def test_a_pickle_in_the_place_of_safetensors_is_not_opened(folder, tmp_path, ki
     else:
         torch.save(Evil(), path, _use_new_zipfile_serialization=kind == "torch")
     message = refused(folder)
-    assert message.startswith(f"{path}: is a pickle, which can run code when opened, where safetens")
+    assert message.startswith(
+        f"{path}: is a pickle, which can run code when opened, where safetens"
+    )
     assert not (tmp_path / "owned").exists()
 
 

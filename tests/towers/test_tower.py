@@ -57,10 +57,22 @@ def test_without_weights_it_says_what_is_missing():
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({"encoder": "leters"}, PluginError, "towers.t: no encoder 'leters'; did you mean 'letters'"),
-        ({"widht": 3}, RecipeError, "towers.t (letters): widht: no such key; did you mean 'width'?"),
+        (
+            {"encoder": "leters"},
+            PluginError,
+            "towers.t: no encoder 'leters'; did you mean 'letters'",
+        ),
+        (
+            {"widht": 3},
+            RecipeError,
+            "towers.t (letters): widht: no such key; did you mean 'width'?",
+        ),
         ({"normalise": False}, RecipeError, "normalise: no such key; did you mean 'normalize'?"),
-        ({"where": "x"}, RecipeError, "towers.t (letters): where: no such key; Known: dim, encoder"),
+        (
+            {"where": "x"},
+            RecipeError,
+            "towers.t (letters): where: no such key; Known: dim, encoder",
+        ),
         ({"width": 0}, RecipeError, "towers.t (letters): width: found 0; Input should be greater"),
         ({"dim": 0}, RecipeError, "towers.t: dim: found 0; Input should be greater than 0"),
         ({"head": "lstm"}, RecipeError, "towers.t: head: found 'lstm'; Input should be 'linear', "),
@@ -81,7 +93,8 @@ def test_a_head_that_does_not_fit_names_the_tower():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"dim": 3, "head": "mlp", "normalize": False, "learning_rate": 1e-5, "width": 9}]
+    "options",
+    [{}, {"dim": 3, "head": "mlp", "normalize": False, "learning_rate": 1e-5, "width": 9}],
 )
 def test_described_it_can_be_made_again(options):
     tower = Tower("letters", **options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msiam.errors import GalleryError
-from msiam.registry.options import parse_options
+from msiam.registry.conformance.common import check_options, require
 
 if TYPE_CHECKING:
     from msiam.gallery.backend import Backend
@@ -27,11 +27,11 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
     Raises:
         AssertionError: the backend breaks the contract; the message says which part of it.
     """
-    parsed = parse_options(cls, options or {}, cls.__name__)
+    parsed = check_options(cls, options or {})
     vectors, queries = _unit(COUNT, seed=0), _unit(QUERIES, seed=1)
     index = cls.build(_chunks(vectors), DIM, parsed)
-    _require(len(index) == COUNT, f"len() is {len(index)} after {COUNT} vectors in chunks")
-    _require(index.dim == DIM, f"dim is {index.dim} after vectors of width {DIM}")
+    require(len(index) == COUNT, f"len() is {len(index)} after {COUNT} vectors in chunks")
+    require(index.dim == DIM, f"dim is {index.dim} after vectors of width {DIM}")
 
     found = index.search(queries, K)
     _check_form(*found, k=K)
@@ -55,16 +55,16 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
 def _check_form(scores: np.ndarray, positions: np.ndarray, k: int, count: int = QUERIES) -> None:
     for name, array, dtype in (("scores", scores, "float32"), ("positions", positions, "int64")):
         right = array.shape == (count, k) and array.dtype == dtype
-        _require(right, f"{name} are {array.shape} {array.dtype}, not ({count}, {k}) {dtype}")
-    _require(bool((scores[:, :-1] >= scores[:, 1:]).all()), "scores do not descend")
+        require(right, f"{name} are {array.shape} {array.dtype}, not ({count}, {k}) {dtype}")
+    require(bool((scores[:, :-1] >= scores[:, 1:]).all()), "scores do not descend")
     none = positions == -1
-    _require(bool(((positions >= 0) & (positions < COUNT) | none).all()), "positions out of range")
-    _require(bool((np.isneginf(scores) == none).all()), "score -inf and position -1 must coincide")
+    require(bool(((positions >= 0) & (positions < COUNT) | none).all()), "positions out of range")
+    require(bool((np.isneginf(scores) == none).all()), "score -inf and position -1 must coincide")
     for row in positions:
         kept = row[row >= 0]
-        _require(len(np.unique(kept)) == len(kept), "a position is there twice for one query")
+        require(len(np.unique(kept)) == len(kept), "a position is there twice for one query")
     if count:
-        _require(not none[:, 0].any(), "nothing at all is found for a query")
+        require(not none[:, 0].any(), "nothing at all is found for a query")
 
 
 def _check_nearest(
@@ -78,13 +78,11 @@ def _check_nearest(
     best = np.argsort(-products, axis=1)[:, :K]
     if exact:
         true = np.take_along_axis(products, best, axis=1)
-        _require(np.allclose(scores, true, atol=1e-5), "an exact backend misses the best scores")
-        _require(bool((positions == best).all()), "an exact backend names other positions")
+        require(np.allclose(scores, true, atol=1e-5), "an exact backend misses the best scores")
+        require(bool((positions == best).all()), "an exact backend names other positions")
     shared = [len(np.intersect1d(p, b)) for p, b in zip(positions, best, strict=True)]
     recall = sum(shared) / best.size
-    _require(
-        recall > 5 * K / COUNT, f"recall@{K} is {recall:.2f}, which is hardly more than chance"
-    )
+    require(recall > 5 * K / COUNT, f"recall@{K} is {recall:.2f}, which is hardly more than chance")
 
 
 def _check_round_trip(
@@ -97,12 +95,12 @@ def _check_round_trip(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         index.save(path)
-        _require(path.is_file(), "save() wrote no file where it was told to")
+        require(path.is_file(), "save() wrote no file where it was told to")
         again = cls.open(path, options)
         same = (len(again), again.dim, again.exact) == (len(index), index.dim, index.exact)
-        _require(same, "len(), dim or exact differ after save and open")
+        require(same, "len(), dim or exact differ after save and open")
         for before, after in zip(found, again.search(queries, K), strict=True):
-            _require(np.array_equal(before, after), "finds something else after save and open")
+            require(np.array_equal(before, after), "finds something else after save and open")
         path.unlink()
         try:
             cls.open(path, options)
@@ -118,16 +116,11 @@ def _refuses(what: str, action: Callable[..., None], *arguments: np.ndarray) -> 
     try:
         action(*arguments)
     except GalleryError as error:
-        _require(bool(str(error)) and "\n" not in str(error), f"{what}: the error is not one line")
+        require(bool(str(error)) and "\n" not in str(error), f"{what}: the error is not one line")
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__} instead of GalleryError") from error
     else:
         raise AssertionError(f"{what}: accepted; GalleryError is right")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)
 
 
 def _unit(count: int, seed: int) -> np.ndarray:

@@ -118,6 +118,7 @@ def _check_forward(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
     require(tensors, "collate must give a dict of tensors")
     require(all(t.device.type == "cpu" for t in batch.values()), "collate must stay on the CPU")
     vectors = _embed(encoder, features)
+    require(_same(features, copies), "collate or forward changes the features it is given")
     shape = (len(features), encoder.dim)
     require(vectors.shape == shape, f"forward gives {tuple(vectors.shape)}, not {shape}")
     require(vectors.is_floating_point(), f"forward gives {vectors.dtype}")
@@ -126,7 +127,6 @@ def _check_forward(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
     require_close(alone, vectors, "vectors of items alone, and in a batch")
     backwards = _embed(encoder, features[::-1]).flip(0)
     require_close(backwards, vectors, "vectors of a batch, and of the same one backwards")
-    require(_same(features, copies), "collate or forward changes the features it is given")
 
 
 def _check_fingerprint(encoder: Encoder) -> None:
@@ -199,6 +199,7 @@ def _check_training(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
         vectors = encoder(encoder.collate(features))
         require_finite(vectors, "forward in training")
         if weights:
+            require(vectors.requires_grad, "no gradient leads back from forward in training")
             (vectors * torch.randn_like(vectors)).sum().backward()
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     for gradient in gradients:

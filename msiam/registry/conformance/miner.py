@@ -46,6 +46,8 @@ def _choose(
 ) -> Tensor:
     copies = [tensor.clone() for tensor in (anchors, candidates, mine, theirs)]
     chosen = miner.choose(anchors, candidates, mine, theirs)
+    for tensor, copy in zip((anchors, candidates, mine, theirs), copies, strict=True):
+        require(torch.equal(tensor, copy), "it changes what it is given")
     shape, whole = tuple(chosen.shape), not chosen.is_floating_point()
     require(shape == (len(anchors),) and whole, f"it gives {shape} {chosen.dtype}, not integers")
     inside = bool(((chosen >= -1) & (chosen < len(candidates))).all())
@@ -53,6 +55,4 @@ def _choose(
     found = chosen >= 0
     own = (theirs[chosen[found]] == mine[found]).any() if found.any() else False
     require(not own, "it chooses a candidate of the anchor's own group")
-    for tensor, copy in zip((anchors, candidates, mine, theirs), copies, strict=True):
-        require(torch.equal(tensor, copy), "it changes what it is given")
     return chosen

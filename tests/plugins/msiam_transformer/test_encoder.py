@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msiam_transformer.encoder import TransformerEncoder
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, T5Config, T5Model
 
 from msiam import Rejected, errors
 
@@ -144,6 +144,15 @@ def test_a_long_text_is_cut_where_the_model_ends(pretrained):
         made(model=str(pretrained), max_tokens=33)
 
 
+def test_a_model_without_a_limit_reads_512_tokens(tmp_path, pretrained):
+    config = T5Config(vocab_size=200, d_model=16, d_ff=16, num_layers=1, num_heads=1)
+    T5Model(config).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(pretrained)
+    tokenizer.model_max_length = int(1e30)
+    tokenizer.save_pretrained(tmp_path)
+    assert len(made(model=str(tmp_path)).prepare(["swim " * 999])[0]) == 512
+
+
 def test_a_fresh_model_reads_as_many_tokens_as_asked(texts):
     encoder = made(texts, config=SMALL, max_tokens=7)
     assert [encoder.cost(f) for f in encoder.prepare(["swim", "swim " * 99])] == [3, 7]
@@ -220,6 +229,11 @@ def test_it_travels_to_a_worker(encoder, texts):
 def test_options_refuse_what_is_wrong(options, message):
     with pytest.raises(pydantic.ValidationError, match=message):
         TransformerEncoder.Options(**options)
+
+
+def test_options_written_out_whole_are_read_again():
+    options = TransformerEncoder.Options(model="x")
+    assert TransformerEncoder.Options(**options.model_dump()) == options
 
 
 def test_options_are_the_same_whatever_the_order_of_the_keys():

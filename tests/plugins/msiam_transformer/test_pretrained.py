@@ -9,7 +9,7 @@ import pytest
 import torch
 from msiam_transformer import pretrained as subject
 from safetensors.torch import load_file, save_file
-from transformers import RobertaConfig, RobertaModel
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from msiam import errors
 
@@ -112,6 +112,11 @@ def test_a_broken_json_is_named(as_sentence_transformer):
     refused(lambda: subject.read_layout(folder, None), "modules.json", "JSON")
 
 
+def test_a_json_of_another_kind_is_named(as_sentence_transformer):
+    folder = as_sentence_transformer([])
+    refused(lambda: subject.read_layout(folder, None), "1_Pooling/config.json", "not a dict")
+
+
 def test_a_pickle_is_not_opened(pretrained):
     (pretrained / "model.safetensors").unlink()
     torch.save({}, pretrained / "pytorch_model.bin")
@@ -126,6 +131,20 @@ def test_a_folder_without_a_configuration_is_refused(tmp_path):
 def test_a_broken_file_gets_one_line(pretrained, name):
     (pretrained / name).write_text('{"broken')
     refused(lambda: load(pretrained), str(pretrained), "does not load")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(pretrained):
+    for file in pretrained.glob("*token*"):
+        file.unlink()
+    refused(lambda: load(pretrained), "its tokenizer has 5 tokens")
+
+
+def test_a_tokenizer_of_another_model_is_refused(pretrained):
+    made = AutoTokenizer.from_pretrained(pretrained)
+    made.add_tokens(["more", "than", "there", "are", "rows"])
+    made.save_pretrained(pretrained)
+    size = len(made)
+    refused(lambda: load(pretrained), f"{size} tokens, its model {size - 5}")
 
 
 def test_missing_weights_are_counted(pretrained):
