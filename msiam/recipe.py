@@ -102,7 +102,9 @@ def _as_terms(value: Any) -> Any:
 class Recipe(Options):
     """The whole of a task. ``Recipe.read(path)``, ``recipe.write(path)``."""
 
-    name: str = pydantic.Field("run", pattern=r"^\w[\w.-]*$", description="also the run's folder")
+    name: str = pydantic.Field(
+        "run", pattern=r"^[^/\\.][^/\\]*$", description="also the run's folder"
+    )
     data: Data
     columns: dict[str, str] = pydantic.Field(min_length=2, description="column: tower, in order")
     towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)

@@ -184,7 +184,7 @@ def _train(
     _fit(model, parts, console)
     _prepare(parts, model, place.rejected, allow_rejected, console)
     for note in parts.notes:
-        console.print(note, style="dim", highlight=False)
+        console.print(note, style="dim", highlight=False, soft_wrap=True)
 
     write_text(place.recipe, recipe.to_yaml())  # from here on there is a run to resume
     history = _optimise(recipe, model, loss, evaluators, parts, place, console)
@@ -302,6 +302,7 @@ def _fit(model: Model, parts: Parts, console: Console) -> None:
             f"tower {name}: {tower.options.encoder}, {tower.parameter_count():,} parameters, "
             f"{len(items.values):,} distinct items",
             highlight=False,
+            soft_wrap=True,
         )
 
 

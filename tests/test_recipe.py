@@ -83,6 +83,11 @@ def test_a_loss_is_a_name_a_term_or_a_list_of_either(loss, names):
     assert [term.name for term in Recipe.parse(changed(loss=loss)).loss] == names
 
 
+@pytest.mark.parametrize("name", ["quora", "my pairs", "größe-1.0", "2026.11"])
+def test_a_name_is_whatever_a_folder_may_be_called(name):
+    assert Recipe.parse(changed(name=name)).name == name
+
+
 def test_what_is_left_open_gets_a_name():
     labelled, positive = copy.deepcopy(RECIPE), changed(data={"table": "pairs.csv"})
     del labelled["loss"], positive["loss"]
@@ -158,6 +163,7 @@ def test_the_known_keys_are_those_of_the_place():
         (changed(evaluate=3), "evaluate.0: found 3"),
         (changed(name="../../etc"), "name: found '../../etc'"),
         (changed(name=".."), "name: found '..'"),
+        (changed(name=""), "name: found ''"),
         (changed(data={"table": "x", "split": {"test": -1}}), "data.split.test: found -1"),
     ],
 )

@@ -121,6 +121,7 @@ def run_checks(json: bool) -> None:
         mark = "[yellow]skipped[/yellow]" if verdict.skipped else "[green]ok[/green]     "
         mark = "[red]fails[/red]  " if verdict.error else mark
         said = escape(verdict.error or verdict.skipped or "")
-        output.print(f"{mark}  {verdict.kind} {verdict.name}  {said}", highlight=False)
+        line = f"{mark}  {verdict.kind} {verdict.name}  {said}"
+        output.print(line, highlight=False, soft_wrap=True)
     if any(verdict.error for verdict in verdicts):
         raise typer.Exit(1)

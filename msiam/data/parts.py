@@ -97,7 +97,8 @@ def _dropped(table: Table, part: str, rows: int) -> list[str]:
     """What leaving leaking rows out took, in a sentence."""
     if not rows:
         return []
-    return [f"{rows:,} training rows of {table.name} were left out: they share items with {part}."]
+    name = Path(table.name).name
+    return [f"{rows:,} training rows of {name} were left out: they share items with {part}."]
 
 
 def test_part(data: Data, model: Model, source: Source) -> Parts:

@@ -46,6 +46,23 @@ def test_it_is_the_reference_in_value_and_gradient(loss, agree, unit, options):
     agree(loss(SAME, **options), reference(SAME, **options), unit(5), unit(5, seed=1))
 
 
+def balanced(same, margin=1.0):
+    """The mean of what the same cost on average, and of what the others do."""
+
+    def cost(a, b):
+        kinds = [[row for row, s in enumerate(same) if s is kind] for kind in (True, False)]
+        means = [reference([same[r] for r in k], margin)(a[k], b[k]) for k in kinds if k]
+        return sum(means) / len(means)
+
+    return cost
+
+
+@pytest.mark.parametrize("same", [SAME, [True, False, False, False], [True] * 3, [False], [True]])
+def test_balanced_the_two_kinds_of_pairs_weigh_alike(loss, agree, unit, same):
+    vectors = unit(len(same)), unit(len(same), seed=1)
+    agree(loss(same, balanced=True, margin=1.5), balanced(same, 1.5), *vectors)
+
+
 @pytest.mark.parametrize("same", [[True] * 4, [False] * 4, [True], [False]])
 def test_batches_of_one_kind_or_of_one_row(loss, agree, unit, same):
     agree(loss(same), reference(same), unit(len(same)), unit(len(same), seed=1))
