@@ -48,7 +48,9 @@ FIGURES = {
     "title_article": Figure("retrieval", "title_to_body/recall@1", 0.80, BM25),
     "title_article_scratch": Figure("retrieval", "title_to_body/recall@1", None, BM25),
     "text_image": Figure("retrieval", "caption_to_image/recall@10", 0.50, "0.010 by chance"),
-    "text_image_scratch": Figure("retrieval", "caption_to_image/recall@10", None, "0.010 by chance"),
+    "text_image_scratch": Figure(
+        "retrieval", "caption_to_image/recall@10", None, "0.010 by chance"
+    ),
 }
 
 
@@ -69,10 +71,19 @@ def row(name: str, figure: Figure) -> tuple[str, bool]:
     low, high = found.get(f"{figure.metric}/low"), found.get(f"{figure.metric}/high")
     interval = f"{low:.3f} to {high:.3f}" if low is not None else ""
     reached = figure.goal is None or value >= figure.goal
-    goal = "reported" if figure.goal is None else f"{figure.goal:.2f}{'' if reached else ' (missed)'}"
+    goal = (
+        "reported" if figure.goal is None else f"{figure.goal:.2f}{'' if reached else ' (missed)'}"
+    )
     minutes = metrics["training"]["seconds"] / 60
-    cells = (f"[{name}](../configs/{name}.yaml)", figure.metric, f"{value:.3f}", interval, goal,
-             figure.baseline, f"{minutes:.1f}")
+    cells = (
+        f"[{name}](../configs/{name}.yaml)",
+        figure.metric,
+        f"{value:.3f}",
+        interval,
+        goal,
+        figure.baseline,
+        f"{minutes:.1f}",
+    )
     return f"| {' | '.join(cells)} |", reached
 
 

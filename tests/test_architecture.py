@@ -24,7 +24,7 @@ LAYERS = [
     # It tests the contracts of all that is below. Only the command line and tests import it.
     {"registry.conformance"},
     {"training"},
-    {"run", "run_folder", "run_report", "embed", "demo"},
+    {"run", "embed", "demo"},
     {"serving", "cli"},
 ]
 RANKS = {f"msiam.{name}": rank for rank, layer in enumerate(LAYERS) for name in layer}

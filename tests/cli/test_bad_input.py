@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Command, run_command, write_pairs
+from command_line import run_command, write_pairs
 
 RECIPE = """
 name: bad
@@ -124,7 +124,7 @@ def test_a_run_that_another_process_writes(folder: Path) -> None:
 
 
 def test_a_full_disk_loses_nothing(workplace: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk: writing the model fails in its midst."""
+    """A limit on the size of files stands for the full disk: writing fails in its midst."""
     shutil.copytree(workplace, tmp_path / "w")
     before = {p: p.read_bytes() for p in (tmp_path / "w/runs/pairs").rglob("*") if p.is_file()}
     code = (

@@ -16,7 +16,7 @@ from msiam.evaluation.report import ReportData, write_report
 if TYPE_CHECKING:
     from msiam.data.parts import Parts
     from msiam.evaluation.measure import Measured
-    from msiam.run import Run
+    from msiam.run.run import Run
 
 
 def report_run(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,106 +15,22 @@ from rich.console import Console
 from torch import nn
 
 from msiam.data.batches import BatchSampler, Collator
-from msiam.data.parts import Parts, prepare, test_part, training_parts
+from msiam.data.parts import Parts, training_parts
 from msiam.data.sources import Source
 from msiam.errors import RecipeError, RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
 from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
-from msiam.gallery.gallery import Gallery
 from msiam.paths import write_text
 from msiam.recipe import GIVEN, Recipe
-from msiam.run_folder import RunFolder
-from msiam.run_report import report_run
-from msiam.towers.model import Model, pick_device
+from msiam.run.folder import RunFolder
+from msiam.run.report import report_run
+from msiam.run.run import QUIET, Run, load, prepare_items
+from msiam.towers.model import Model
 from msiam.training.objective import Objective, build_loss
 from msiam.training.progress import ShowProgress, items_bar
 from msiam.training.trainer import MarkComplete, Trainer, last_checkpoint, training_arguments
-
-QUIET = Console(quiet=True)
-
-
-@dataclass(frozen=True)
-class Match:
-    """How two items belong together. ``probability`` is calibrated on validation pairs."""
-
-    similarity: float
-    same: bool
-    probability: float
-    threshold: float
-
-
-@dataclass
-class Run:
-    """A trained model with everything that its folder holds."""
-
-    folder: RunFolder
-    model: Model
-    recipe: Recipe | None = None
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    calibration: Calibration | None = None
-
-    def encode(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-        """Embed items by column; see ``Model.encode``."""
-        return self.model.encode(columns)
-
-    def match(self, a: Any, b: Any) -> Match:
-        """How similar two items are, the same or not, and how sure.
-
-        Each item goes through the first column that reads it, and not both through one column
-        where another reads the second as well.
-
-        Raises:
-            RunError: a bare model has no threshold.
-            DataError: no column reads an item.
-        """
-        if self.calibration is None:
-            raise RunError(
-                f"{self.folder.path}: a model alone has no threshold; give a run's folder"
-            )
-        one = self.model.column_for(a)
-        other = self.model.column_for(b, but=one)
-        left = self.model.encode({one: [a]})[one][0]
-        right = self.model.encode({other: [b]})[other][0]
-        similarity = float(left @ right)
-        return Match(
-            similarity=similarity,
-            same=bool(self.calibration.same(similarity)),
-            probability=float(self.calibration.probability(similarity)),
-            threshold=self.calibration.threshold,
-        )
-
-    def evaluate(
-        self,
-        table: Source | None = None,
-        *,
-        report: Path | None = None,
-        allow_rejected: bool = False,
-        console: Console = QUIET,
-    ) -> dict[str, dict[str, float]]:
-        """The figures on the run's own held-out part, or on another table."""
-        if self.recipe is None:
-            raise RunError(f"{self.folder.path}: a model alone has no recipe; give a run's folder")
-        data = self.recipe.data
-        if table is not None:
-            parts = test_part(data, self.model, table)
-        elif data.table == GIVEN:
-            raise RunError(
-                f"{self.folder.path}: was trained on rows given from Python; give a table"
-            )
-        else:
-            parts = training_parts(data, self.model, self.recipe.train.seed)
-            parts.examples.pop("train")
-        rejected = self.folder.path / "evaluation-rejected.csv"
-        _prepare(parts, self.model, rejected, allow_rejected, console)
-        evaluators = build_evaluators(self.recipe.evaluate)
-        with items_bar(console, "evaluating") as progress:
-            embedded = embed_part(self.model, parts, parts.held_out, progress)
-        found = measure(evaluators, embedded, self.calibration)
-        if report is not None:
-            report_run(report, self, parts, found, history=[], watched="")
-        return found.metrics
 
 
 def train(
@@ -182,7 +97,7 @@ def _train(
     evaluators = build_evaluators(recipe.evaluate)
     parts = training_parts(recipe.data, model, recipe.train.seed, source, test)
     _fit(model, parts, console)
-    _prepare(parts, model, place.rejected, allow_rejected, console)
+    prepare_items(parts, model, place.rejected, allow_rejected, console)
     for note in parts.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 
@@ -242,29 +157,6 @@ def _optimise(
     return trainer.state.log_history
 
 
-def load(folder: str | Path) -> Run:
-    """Open a run's folder, or a folder that ``Model.save`` wrote.
-
-    Raises:
-        ModelError: a file is missing, changed, or a pickle.
-        RunError: there is no run and no model, or training has not finished.
-    """
-    place = RunFolder(folder)
-    if not place.recipe.is_file():
-        return Run(place, Model.load(place.path).to(pick_device()))
-    if not place.finished:
-        raise RunError(
-            f"{place.path}: training has not finished; go on with msiam train … --resume"
-        )
-    return Run(
-        place,
-        Model.load(place.model).to(pick_device()),
-        Recipe.read(place.recipe),
-        json.loads(place.metrics.read_text(encoding="utf-8")),
-        Calibration.from_json(place.calibration.read_text(encoding="utf-8")),
-    )
-
-
 def _recipe(
     what: Any, folder: Any, label: Any, loss: Any, settings: dict[str, Any], given: bool
 ) -> Recipe:
@@ -306,12 +198,6 @@ def _fit(model: Model, parts: Parts, console: Console) -> None:
         )
 
 
-def _prepare(parts: Parts, model: Model, rejected: Path, allow: bool, console: Console) -> None:
-    total = sum(len(items.values) for items in parts.items.values())
-    with items_bar(console, "preparing", total) as progress:
-        prepare(parts, model, rejected, allow, progress)
-
-
 def _facts(
     parts: Parts, model: Model, history: list[dict[str, Any]], began: float
 ) -> dict[str, float]:
@@ -324,17 +210,3 @@ def _facts(
         "steps": max((entry.get("step", 0) for entry in history), default=0),
         "seconds": round(time.perf_counter() - began, 1),
     }
-
-
-def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
-    """Open a gallery with the model that made it: ``run``, or where it was built from.
-
-    Raises:
-        GalleryError: no gallery, a damaged one, or one that another model made.
-        RunError: the run it was built from is not there any more.
-    """
-    gallery = Gallery.open(folder)
-    place = Path(run) if run is not None else gallery.run
-    if place is None or not place.is_dir():
-        raise RunError(f"{folder}: its run is not at {place}; name it with --run")
-    return gallery.attach(load(place).model)

@@ -1,0 +1,9 @@
+"""Recipe to run: the one place where everything meets.
+
+folder.py names a run's files, training.py makes a run, run.py opens one, report.py shows it.
+"""
+
+from msiam.run.run import Match, Run, load, open_gallery
+from msiam.run.training import train
+
+__all__ = ["Match", "Run", "load", "open_gallery", "train"]

@@ -1,0 +1,154 @@
+"""A run, opened: the model with its recipe, its figures and its threshold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from msiam.data.parts import Parts, prepare, test_part, training_parts
+from msiam.data.sources import Source
+from msiam.errors import RunError
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.measure import build_evaluators, embed_part, measure
+from msiam.gallery.gallery import Gallery
+from msiam.recipe import GIVEN, Recipe
+from msiam.run.folder import RunFolder
+from msiam.run.report import report_run
+from msiam.towers.model import Model, pick_device
+from msiam.training.progress import items_bar
+
+QUIET = Console(quiet=True)
+
+
+@dataclass(frozen=True)
+class Match:
+    """How two items belong together. ``probability`` is calibrated on validation pairs."""
+
+    similarity: float
+    same: bool
+    probability: float
+    threshold: float
+
+
+@dataclass
+class Run:
+    """A trained model with everything that its folder holds."""
+
+    folder: RunFolder
+    model: Model
+    recipe: Recipe | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    def encode(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+        """Embed items by column; see ``Model.encode``."""
+        return self.model.encode(columns)
+
+    def match(self, a: Any, b: Any) -> Match:
+        """How similar two items are, the same or not, and how sure.
+
+        Each item goes through the first column that reads it, and not both through one column
+        where another reads the second as well.
+
+        Raises:
+            RunError: a bare model has no threshold.
+            DataError: no column reads an item.
+        """
+        if self.calibration is None:
+            raise RunError(
+                f"{self.folder.path}: a model alone has no threshold; give a run's folder"
+            )
+        one = self.model.column_for(a)
+        other = self.model.column_for(b, but=one)
+        left = self.model.encode({one: [a]})[one][0]
+        right = self.model.encode({other: [b]})[other][0]
+        similarity = float(left @ right)
+        return Match(
+            similarity=similarity,
+            same=bool(self.calibration.same(similarity)),
+            probability=float(self.calibration.probability(similarity)),
+            threshold=self.calibration.threshold,
+        )
+
+    def evaluate(
+        self,
+        table: Source | None = None,
+        *,
+        report: Path | None = None,
+        allow_rejected: bool = False,
+        console: Console = QUIET,
+    ) -> dict[str, dict[str, float]]:
+        """The figures on the run's own held-out part, or on another table."""
+        if self.recipe is None:
+            raise RunError(f"{self.folder.path}: a model alone has no recipe; give a run's folder")
+        data = self.recipe.data
+        if table is not None:
+            parts = test_part(data, self.model, table)
+        elif data.table == GIVEN:
+            raise RunError(
+                f"{self.folder.path}: was trained on rows given from Python; give a table"
+            )
+        else:
+            parts = training_parts(data, self.model, self.recipe.train.seed)
+            parts.examples.pop("train")
+        rejected = self.folder.path / "evaluation-rejected.csv"
+        prepare_items(parts, self.model, rejected, allow_rejected, console)
+        evaluators = build_evaluators(self.recipe.evaluate)
+        with items_bar(console, "evaluating") as progress:
+            embedded = embed_part(self.model, parts, parts.held_out, progress)
+        found = measure(evaluators, embedded, self.calibration)
+        if report is not None:
+            report_run(report, self, parts, found, history=[], watched="")
+        return found.metrics
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run's folder, or a folder that ``Model.save`` wrote.
+
+    Raises:
+        ModelError: a file is missing, changed, or a pickle.
+        RunError: there is no run and no model, or training has not finished.
+    """
+    place = RunFolder(folder)
+    if not place.recipe.is_file():
+        return Run(place, Model.load(place.path).to(pick_device()))
+    if not place.finished:
+        raise RunError(
+            f"{place.path}: training has not finished; go on with msiam train … --resume"
+        )
+    return Run(
+        place,
+        Model.load(place.model).to(pick_device()),
+        Recipe.read(place.recipe),
+        json.loads(place.metrics.read_text(encoding="utf-8")),
+        Calibration.from_json(place.calibration.read_text(encoding="utf-8")),
+    )
+
+
+def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
+    """Open a gallery with the model that made it: ``run``, or where it was built from.
+
+    Raises:
+        GalleryError: no gallery, a damaged one, or one that another model made.
+        RunError: the run it was built from is not there any more.
+    """
+    gallery = Gallery.open(folder)
+    place = Path(run) if run is not None else gallery.run
+    if place is None or not place.is_dir():
+        raise RunError(f"{folder}: its run is not at {place}; name it with --run")
+    return gallery.attach(load(place).model)
+
+
+def prepare_items(
+    parts: Parts, model: Model, rejected: Path, allow: bool, console: Console
+) -> None:
+    """``data.parts.prepare`` behind a progress bar."""
+    total = sum(len(items.values) for items in parts.items.values())
+    with items_bar(console, "preparing", total) as progress:
+        prepare(parts, model, rejected, allow, progress)
