@@ -1,4 +1,4 @@
-"""The layers of DESIGN.md, held by reading every import of the source."""
+"""Imports run downward only: the layers, held by reading every import of the source."""
 
 from __future__ import annotations
 

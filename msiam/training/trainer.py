@@ -151,7 +151,10 @@ def training_arguments(
 
 
 def use_bf16(precision: str) -> bool:
-    """Whether to compute in bf16: asked for, or "auto" on an accelerator that has it."""
-    if precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return precision == "bf16"
+    """Whether to compute in bf16: asked for, or "auto" on a GPU or a CPU that multiplies in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.12
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -105,7 +105,8 @@ class LstmEncoder(Encoder):
                 f"min_count = {self.options.min_count} times"
             )
         width = len(next(iter(vectors.values()))) if vectors else self.options.embedding or 128
-        self._build(tokenizer, width)
+        tokenizer.enable_truncation(self.options.max_tokens)
+        self._build(tokenizer.to_str(), width)
         self._fill(vectors)
 
     def _read_vectors(self, path: str, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -123,10 +124,11 @@ class LstmEncoder(Encoder):
         limit = self.options.vocabulary - len(vocabulary.SPECIAL)
         return [*known[:limit], *(word for word in vectors if word not in counts)]
 
-    def _build(self, tokenizer: Tokenizer, width: int) -> None:
-        tokenizer.enable_truncation(self.options.max_tokens)
-        self._tokenizer = tokenizer
-        self.embedding = nn.Embedding(tokenizer.get_vocab_size(), width, padding_idx=0)
+    def _build(self, tokenizer: str, width: int) -> None:
+        """Build everything from the tokenizer as it is saved, which the fingerprint is of too."""
+        self._saved = tokenizer
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        self.embedding = nn.Embedding(self._tokenizer.get_vocab_size(), width, padding_idx=0)
         self.dropout = nn.Dropout(self.options.dropout)
         options = self.options
         self.reader = Reader(width, options.hidden, options.layers, options.bidirectional)
@@ -152,11 +154,11 @@ class LstmEncoder(Encoder):
         ]
 
     def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        lengths = torch.tensor([len(feature) for feature in features])
-        tokens = torch.zeros(len(features), int(lengths.max()), dtype=torch.int64)
+        lengths = [len(feature) for feature in features]
+        tokens = np.zeros((len(features), max(lengths)), dtype=np.int64)
         for row, feature in zip(tokens, features, strict=True):
-            row[: len(feature)] = torch.from_numpy(feature)
-        return {"tokens": tokens, "lengths": lengths}
+            row[: len(feature)] = feature
+        return {"tokens": torch.from_numpy(tokens), "lengths": torch.tensor(lengths)}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Tokens (B, T), 0 behind each text's `lengths` (B,), to (B, dim)."""
@@ -173,15 +175,15 @@ class LstmEncoder(Encoder):
         return len(feature)
 
     def save(self, folder: Path) -> None:
-        (folder / "tokenizer.json").write_text(self._tokenizer.to_str(), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(self._saved, encoding="utf-8")
         (folder / "lstm.json").write_text(json.dumps({"embedding": self.embedding.embedding_dim}))
 
     def restore(self, folder: Path) -> None:
-        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         self._build(tokenizer, json.loads((folder / "lstm.json").read_text())["embedding"])
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{super().fingerprint()}\n{self._tokenizer.to_str()}".encode())
+        digest = hashlib.sha256(f"{super().fingerprint()}\n{self._saved}".encode())
         return digest.hexdigest()[:16]
 
 

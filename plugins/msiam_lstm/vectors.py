@@ -114,7 +114,10 @@ def _words_beside(path: Path, rows: int) -> list[str]:
     )
     sizes = []
     for file in beside:
-        words = _word_list(file)
+        try:
+            words = _word_list(file)
+        except ValueError:  # JSON or parquet in name only
+            words = []
         if len(words) == rows:
             return words
         sizes.append(f"{file.name} has {len(words)}")
@@ -128,8 +131,9 @@ def _word_list(path: Path) -> list[str]:
     """A word a line (what follows a tab or blank is ignored), a JSON list, or the first column."""
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
-        texts = [f.name for f in schema if pa.types.is_string(f.type)]
-        return pq.read_table(path, columns=texts[:1])[0].to_pylist() if texts else []
+        texts = [f.name for f in schema if f.type in (pa.string(), pa.large_string())]
+        column = pq.read_table(path, columns=texts[:1])[0].to_pylist() if texts else []
+        return [str(word) for word in column]
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".json":
         found = json.loads(text)

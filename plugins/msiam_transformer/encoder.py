@@ -75,7 +75,7 @@ class TransformerEncoder(Encoder):
     Options = TransformerOptions
     modality = "text"
 
-    #: Texts that run together on a CPU, sorted by length: a third of the time for short texts.
+    #: Texts that run together on a CPU, sorted by length: a third less time for short ones.
     group = 32
 
     options: TransformerOptions
@@ -154,13 +154,13 @@ class TransformerEncoder(Encoder):
         return np.array(ids, dtype=np.int32)
 
     def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        longest = max(len(feature) for feature in features)
-        tokens = torch.full((len(features), longest), self._padding, dtype=torch.int64)
-        mask = torch.zeros(len(features), longest, dtype=torch.int64)
+        shape = len(features), max(len(feature) for feature in features)
+        tokens = np.full(shape, self._padding, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
         for row, feature in enumerate(features):
-            tokens[row, : len(feature)] = torch.from_numpy(feature)
+            tokens[row, : len(feature)] = feature
             mask[row, : len(feature)] = 1
-        return {"input_ids": tokens, "attention_mask": mask}
+        return {"input_ids": torch.from_numpy(tokens), "attention_mask": torch.from_numpy(mask)}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Tokens (B, T) and their mask (B, T), 1 at tokens and 0 at the padding, to (B, dim)."""

@@ -99,7 +99,8 @@ class ImageEncoder(Encoder):
         else:
             pixels = centre(pixels, self.options.size)
         pixels = ((pixels - self.offset) / self.scale).to(self.offset.dtype)
-        # Channels last is the faster layout on a CPU (1.3 times, in a ResNet) and on tensor cores.
+        # Channels last is the faster layout on tensor cores and on a CPU (training ResNet-18 1.1
+        # times, EfficientNet-Lite0 1.5 times). The weights stay as they are, for safetensors.
         return self.network(pixels.contiguous(memory_format=torch.channels_last))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,8 @@ from msiam_vision.image_encoder import ImageEncoder, ImageOptions
 from msiam_vision.weights import SUFFIXES, load_whole, read_state
 
 CLASSES = 1000  # as every network of torchvision is made
+# The weights of DenseNets have a dot more in their names: denselayer1.norm.1.weight.
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # classifiers halfway, there for training alone
 
 
@@ -108,7 +111,8 @@ class TorchvisionEncoder(ImageEncoder):
         known = torchvision.models.get_model_weights(model).__members__
         wanted = name.upper()
         if wanted not in known:
-            choices = ["none", "default", *known, f"a file ({', '.join(SUFFIXES)})"]
+            names = (member for member in known if member != "DEFAULT")
+            choices = ["none", "default", *names, f"a file ({', '.join(SUFFIXES)})"]
             raise errors.ModelError(
                 f"weights: {model} has no '{name}'; {errors.one_of(name, choices)}"
             )
@@ -129,7 +133,11 @@ class TorchvisionEncoder(ImageEncoder):
     def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state dict without classifiers, its position embedding fitted to our size."""
         drop = (self.classifier + ".", *AUXILIARY)
-        own = {name: tensor for name, tensor in state.items() if not name.startswith(drop)}
+        own = {
+            OLD_DENSENET.sub(r"\1", name): tensor
+            for name, tensor in state.items()
+            if not name.startswith(drop)
+        }
         if "encoder.pos_embedding" in own:
             patch: Any = self.network.patch_size
             own = dict(interpolate_embeddings(self.options.size, patch, OrderedDict(own)))

@@ -42,6 +42,8 @@ def load_whole(network: nn.Module, state: dict[str, Tensor], source: object) -> 
         ModelError: it is another network's; names the weights that differ.
     """
     own = network.state_dict()
+    # Files from before PyTorch 0.4.1, torchvision's among them, lack batch norm's counters.
+    state = {n: t for n, t in own.items() if n.endswith(".num_batches_tracked")} | state
     differ = {
         "missing": sorted(own.keys() - state.keys()),
         "not its own": sorted(state.keys() - own.keys()),

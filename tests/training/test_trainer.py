@@ -126,8 +126,11 @@ def test_max_steps_wins_over_epochs() -> None:
 
 def test_precision_is_as_asked_for() -> None:
     assert use_bf16("bf16") and not use_bf16("fp32")
-    cuda = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    assert use_bf16("auto") == cuda
+    if torch.cuda.is_available():
+        assert use_bf16("auto") == torch.cuda.is_bf16_supported()
+    else:
+        flags = Path("/proc/cpuinfo").read_text().split()
+        assert use_bf16("auto") == ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def test_bf16_trains_on_the_cpu(tmp_path: Path) -> None:

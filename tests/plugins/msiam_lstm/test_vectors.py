@@ -67,6 +67,7 @@ def test_reads_a_matrix_with_the_words_beside_it(matrix, kind):
         table = pa.table({"number": [0, 1, 2], "word": WORDS})
         pq.write_table(table, beside.with_suffix(".parquet"))
     matrix.with_name("readme.txt").write_text("four\nlines\nof\nprose")
+    matrix.with_name("emb.json").write_text("no json")
     assert is_the_matrix(read_vectors(matrix, everything))
 
 

@@ -1,5 +1,6 @@
 """torchvision's networks as encoders: what is cut off, and where their weights come from."""
 
+import re
 from urllib.error import URLError
 
 import msiam_vision
@@ -132,3 +133,12 @@ def test_position_embeddings_are_fitted_to_the_size():
     own = made._own(transformer(96).state_dict())
     assert own["encoder.pos_embedding"].shape == (1, 17, 8)
     assert "heads.head.weight" not in own and "conv_proj.weight" in own
+
+
+def test_densenets_weights_have_old_names():
+    made = encoder("densenet121")
+    made.network, made.classifier = torchvision.models.DenseNet(4, (2, 1), 8), "classifier"
+    new = [n for n in made.network.state_dict() if not n.startswith("classifier")]
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", n): n for n in new}
+    assert old.keys() != set(new)
+    assert list(made._own(dict.fromkeys(old, torch.zeros(1)))) == new

@@ -60,3 +60,10 @@ def test_every_kind_of_difference_is_named():
         "1 not its own (scale, …), 1 of another shape (weight, …)"
     )
     assert torch.equal(network.weight, before)
+
+
+def test_old_files_have_no_counters():
+    network = nn.Sequential(nn.BatchNorm1d(2))
+    state = {f"0.{name}": torch.full((2,), 7.0) for name in ("weight", "bias", "running_mean")}
+    load_whole(network, {**state, "0.running_var": torch.ones(2)}, "old.pth")
+    assert network[0].running_mean.tolist() == [7, 7] and network[0].num_batches_tracked == 0
