@@ -34,14 +34,14 @@ class LstmOptions(Options):
     min_count: int = Field(2, gt=0, description="a rarer word is unknown, if it has no vector")
     max_tokens: int = Field(128, gt=0, description="a longer text is cut here")
     vectors: str | None = Field(
-        None, description="word vectors: GloVe or word2vec text, or .npy beside its list of words"
+        None,
+        description="word vectors, kept as they are beside what is learnt: GloVe or word2vec "
+        "text, or .npy beside its list of words",
     )
     vector_words: int = Field(
         50_000, ge=0, description="first words of `vectors` known though the data lacks them"
     )
-    embedding: int | None = Field(
-        None, gt=0, description="width of a word (128, or that of `vectors`)"
-    )
+    embedding: int = Field(128, gt=0, description="width of what is learnt of a word")
     hidden: int = Field(256, gt=0, description="width of the LSTM, each direction")
     layers: int = Field(1, gt=0, description="LSTMs on top of each other")
     bidirectional: bool = Field(True, description="read the text backwards too")
@@ -54,8 +54,6 @@ class LstmOptions(Options):
     def _vectors_are_of_words(self) -> LstmOptions:
         if self.vectors and self.tokenizer != "word":
             raise ValueError("vectors are of words: they need `tokenizer: word`")
-        if self.vectors and self.embedding:
-            raise ValueError("the width is that of `vectors`: leave `embedding` out")
         return self
 
 
@@ -72,6 +70,7 @@ class LstmEncoder(Encoder):
     group = 32
 
     options: LstmOptions
+    learnt: Tensor
     _tokenizer: Tokenizer
 
     @property
@@ -104,10 +103,11 @@ class LstmEncoder(Encoder):
                 "encoder 'lstm': no vocabulary to learn, since no word of the texts occurs "
                 f"min_count = {self.options.min_count} times"
             )
-        width = len(next(iter(vectors.values()))) if vectors else self.options.embedding or 128
         tokenizer.enable_truncation(self.options.max_tokens)
-        self._build(tokenizer.to_str(), width)
-        self._fill(vectors)
+        self._build(tokenizer.to_str(), len(next(iter(vectors.values()), ())))
+        if vectors:
+            common = {word for word, count in counts.items() if count >= self.options.min_count}
+            self._fill(vectors, common)
 
     def _read_vectors(self, path: str, counts: dict[str, int]) -> dict[str, np.ndarray]:
         top = self.options.vector_words
@@ -124,26 +124,44 @@ class LstmEncoder(Encoder):
         limit = self.options.vocabulary - len(vocabulary.SPECIAL)
         return [*known[:limit], *(word for word in vectors if word not in counts)]
 
-    def _build(self, tokenizer: str, width: int) -> None:
-        """Build everything from the tokenizer as it is saved, which the fingerprint is of too."""
+    def _build(self, tokenizer: str, fixed: int) -> None:
+        """Build everything from the tokenizer as it is saved, which the fingerprint is of too.
+
+        Args:
+            fixed: the width of the word vectors, which are not trained; 0: there are none.
+        """
         self._saved = tokenizer
         self._tokenizer = Tokenizer.from_str(tokenizer)
-        self.embedding = nn.Embedding(self._tokenizer.get_vocab_size(), width, padding_idx=0)
+        size, width = self._tokenizer.get_vocab_size(), self.options.embedding
+        self.embedding = nn.Embedding(size, width, padding_idx=0)
+        self.embedding.weight.data.mul_(0.3)
+        self.vectors: nn.Embedding | None = None
+        if fixed:
+            self.vectors = nn.Embedding(size, fixed, padding_idx=0).requires_grad_(False)
+            # A word that the data hardly has shares what is learnt of the unknown one.
+            self.register_buffer("learnt", torch.ones(size, dtype=torch.int64))
+        width += fixed
         self.dropout = nn.Dropout(self.options.dropout)
         options = self.options
         self.reader = Reader(width, options.hidden, options.layers, options.bidirectional)
         self.pooling = Pooling(options.pooling, self.reader.dim, options.bidirectional)
 
     @torch.no_grad()
-    def _fill(self, vectors: dict[str, np.ndarray]) -> None:
-        """Word vectors into their rows; the other rows by chance, as wide as these are."""
-        if not vectors:
-            return
-        known = np.stack(list(vectors.values()))
-        self.embedding.weight[1:].normal_(0, float(known.std()))
+    def _fill(self, vectors: dict[str, np.ndarray], common: set[str]) -> None:
+        """Word vectors into their rows, zeros into the others; common words learn on their own."""
+        assert self.vectors is not None
         numbers = self._tokenizer.get_vocab()
         rows = {numbers[word]: vector for word, vector in vectors.items() if word in numbers}
-        self.embedding.weight[list(rows)] = torch.from_numpy(np.stack(list(rows.values())))
+        self.vectors.weight.zero_()
+        self.vectors.weight[list(rows)] = torch.from_numpy(np.stack(list(rows.values())))
+        own = [0, *(number for word, number in numbers.items() if word in common)]
+        self.learnt[own] = torch.tensor(own)
+
+    def _words(self, tokens: Tensor) -> Tensor:
+        """Tokens (…) to words (…, width): the vector, if any, and what is learnt."""
+        if self.vectors is None:
+            return self.embedding(tokens)
+        return torch.cat([self.vectors(tokens), self.embedding(self.learnt[tokens])], dim=-1)
 
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
         found = [vocabulary.text_of(item) for item in items]
@@ -163,7 +181,7 @@ class LstmEncoder(Encoder):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Tokens (B, T), 0 behind each text's `lengths` (B,), to (B, dim)."""
         lengths, order = batch["lengths"].sort()
-        words = self.dropout(self.embedding(batch["tokens"][order]))
+        words = self.dropout(self._words(batch["tokens"][order]))
         size = self.group if words.device.type == "cpu" else len(words)
         pooled = []
         for some, long in zip(words.split(size), lengths.split(size), strict=True):
@@ -176,11 +194,12 @@ class LstmEncoder(Encoder):
 
     def save(self, folder: Path) -> None:
         (folder / "tokenizer.json").write_text(self._saved, encoding="utf-8")
-        (folder / "lstm.json").write_text(json.dumps({"embedding": self.embedding.embedding_dim}))
+        fixed = 0 if self.vectors is None else self.vectors.embedding_dim
+        (folder / "lstm.json").write_text(json.dumps({"vectors": fixed}))
 
     def restore(self, folder: Path) -> None:
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._build(tokenizer, json.loads((folder / "lstm.json").read_text())["embedding"])
+        self._build(tokenizer, json.loads((folder / "lstm.json").read_text())["vectors"])
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{super().fingerprint()}\n{self._saved}".encode())

