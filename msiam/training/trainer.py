@@ -70,7 +70,7 @@ class Trainer(transformers.Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(
-                parameter_groups(self.objective, self.args), lr=self.args.learning_rate
+                parameter_groups(self.objective, self.args), lr=self.args.learning_rate, fused=True
             )
         return self.optimizer
 
@@ -156,5 +156,6 @@ def use_bf16(precision: str) -> bool:
         return precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.12
+    known = getattr(torch.cpu, "get_capabilities", None)  # an older torch lacks it
+    capabilities: dict[str, Any] = known() if known else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
