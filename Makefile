@@ -1,6 +1,6 @@
 # make demo   train, search and report on emoji: the whole of msiam in two minutes
 # make test   lint, types and tests
-# make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
+# make recipes  train every recipe on the data sets of MSIAM_DATA, and write the README's table
 
 PYTHON ?= python3
 VENV := .venv

@@ -1,4 +1,4 @@
-"""Train every recipe in configs/ and write docs/results.md from the run folders.
+"""Train every recipe in configs/ and write the README's table from the run folders.
 
     python benchmarks/recipes.py [NAME ...] [--report-only]
 
@@ -16,14 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "results.md"
-HEADING = """# What the recipes reach
-
-Written by `make recipes` out of the run folders. Each figure is on a held-out part that shares no
-item with training; the interval is at 95 %. Time is that of the whole recipe, from reading the
-table to the report, on the CPU.
-
-| recipe | figure | measured | 95 % interval | must reach | baseline | minutes |
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: make recipes writes them -->\n", "<!-- end of results -->\n"
+HEADING = """| recipe | figure | measured | 95 % interval | must reach | baseline | minutes |
 |---|---|---|---|---|---|---|
 """
 
@@ -76,7 +71,7 @@ def row(name: str, figure: Figure) -> tuple[str, bool]:
     )
     minutes = metrics["training"]["seconds"] / 60
     cells = (
-        f"[{name}](../configs/{name}.yaml)",
+        f"[{name}](configs/{name}.yaml)",
         figure.metric,
         f"{value:.3f}",
         interval,
@@ -97,8 +92,11 @@ def main() -> int:
             train(name)
     trained = [n for n in FIGURES if (ROOT / "runs" / n / "metrics.json").is_file()]
     rows = {name: row(name, FIGURES[name]) for name in trained}
-    RESULTS.write_text(HEADING + "\n".join(line for line, _ in rows.values()) + "\n")
-    print(RESULTS.read_text())
+    table = HEADING + "".join(f"{line}\n" for line, _ in rows.values())
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(before + BEGIN + table + END + after, encoding="utf-8")
+    print(table)
     return 0 if all(reached for _, reached in rows.values()) else 1
 
 

@@ -36,10 +36,9 @@ def demo(
         print_json({"run": str(run.folder.path), "metrics": run.metrics})
     else:
         print_metrics(run.metrics)
-    pictures = msiam.Gallery.build(
-        run.model, table, column="picture", folder=out / "pictures", id="id"
-    )
-    names = msiam.Gallery.build(run.model, table, column="name", folder=out / "names", id="id")
+    model, place = run.model, run.folder.path
+    pictures = msiam.Gallery.build(model, table, "picture", out / "pictures", "id", run=place)
+    names = msiam.Gallery.build(model, table, "name", out / "names", "id", run=place)
     if json:
         return
     for query in ("red heart", "cat", "flag with a red circle"):
