@@ -7,6 +7,7 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from msiam.errors import RunError
 from msiam.paths import room_on_disk
@@ -66,16 +67,25 @@ class RunFolder:
         """Hold the folder: one process writes at a time. The lock goes with the process.
 
         Raises:
-            RunError: another process is writing, or the disk is full.
+            RunError: another process is writing, the folder may not be written, or the disk is
+                full.
         """
-        with room_on_disk(self.path):
+        with room_on_disk(self.path), self._opened_lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.path}: another process is writing this run; wait for it, or give "
+                    "another folder with --out"
+                ) from error
+            yield
+
+    def _opened_lock(self) -> TextIO:
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with self.lock.open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise RunError(
-                        f"{self.path}: another process is writing this run; wait for it, or give "
-                        "another folder with --out"
-                    ) from error
-                yield
+            return self.lock.open("w")
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise RunError(
+                f"{self.path}: is no folder that can be written ({error.strerror}); give another "
+                "with --out"
+            ) from error

@@ -123,6 +123,12 @@ def test_a_run_that_another_process_writes(folder: Path) -> None:
         refused(run_command("train", "recipe.yaml", cwd=folder), "runs/bad", "another process")
 
 
+def test_a_file_in_the_place_of_the_run_folder(folder: Path) -> None:
+    (folder / "runs").write_text("a file")
+    refused(run_command("train", "recipe.yaml", cwd=folder), "runs/bad", "--out")
+    assert (folder / "runs").read_text() == "a file"
+
+
 def test_a_full_disk_loses_nothing(workplace: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: writing fails in its midst."""
     shutil.copytree(workplace, tmp_path / "w")
