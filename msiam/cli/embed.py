@@ -29,9 +29,10 @@ def embed(
     from msiam.training.progress import items_bar
 
     model = load(run).model
-    column = column or only_column(model.columns, open_table(table).dataset.column_names, table)
+    opened = open_table(table)
+    column = column or only_column(model.columns, opened.dataset.column_names, table)
     with items_bar(progress, "embedding") as bar:
-        written = embed_table(model, table, out, column, id, bar)
+        written = embed_table(model, opened, out, column, id, bar)
     if json:
         print_json({"file": str(out), "embedded": written.count, "rejected": written.rejected})
         return

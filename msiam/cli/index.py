@@ -31,10 +31,11 @@ def index(
 
     model = load(run).model
     folder = out or run / "gallery"
-    column = column or only_column(model.columns, open_table(table).dataset.column_names, table)
+    opened = open_table(table)
+    column = column or only_column(model.columns, opened.dataset.column_names, table)
     with items_bar(progress, "indexing") as bar:
         gallery = Gallery.build(
-            model, table, column, folder, id, backend=backend, run=run, progress=bar
+            model, opened, column, folder, id, backend=backend, run=run, progress=bar
         )
     if json:
         print_json(

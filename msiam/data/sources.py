@@ -27,8 +27,6 @@ from msiam.errors import DataError, one_of
 from msiam.paths import resolve
 from msiam.registry import Spec, registry
 
-Source: TypeAlias = str | Path | list[dict[str, Any]] | datasets.Dataset | pandas.DataFrame
-
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:\w+)?")
 
 
@@ -69,18 +67,24 @@ class Table:
         return self.dataset[column][:]
 
 
+Source: TypeAlias = str | Path | list[dict[str, Any]] | datasets.Dataset | pandas.DataFrame | Table
+
+
 def open_table(source: Source) -> Table:
     """Open a table.
 
     Args:
         source: a file (csv, tsv, json, jsonl, parquet, a zipped ImageFolder, or what a plugin
             reads), a folder of pictures with its metadata.csv, a list of dicts, a
-            ``datasets.Dataset``, a ``pandas.DataFrame``, or ``org/name[:split]`` on the Hub.
+            ``datasets.Dataset``, a ``pandas.DataFrame``, ``org/name[:split]`` on the Hub, or a
+            table that is open already.
 
     Raises:
         DataError: there is no such file, nothing reads its suffix, it cannot be read, or it has
             no rows.
     """
+    if isinstance(source, Table):
+        return source
     if isinstance(source, str | Path):
         table = _open_named(str(source))
     elif isinstance(source, datasets.Dataset):

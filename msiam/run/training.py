@@ -27,7 +27,7 @@ from msiam.recipe import GIVEN, Recipe
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
 from msiam.run.run import QUIET, Run, load, prepare_items
-from msiam.towers.model import Model
+from msiam.towers.model import Model, pick_device
 from msiam.training.objective import Objective, build_loss
 from msiam.training.progress import ShowProgress, items_bar
 from msiam.training.trainer import MarkComplete, Trainer, last_checkpoint, training_arguments
@@ -190,12 +190,19 @@ def _fit(model: Model, parts: Parts, console: Console) -> None:
             columns = [c for c, t in model.columns.items() if t == name]
             used = np.unique(np.concatenate([train.columns[c] for c in columns]))
             tower.fit([items.values[number] for number in used])
+        trained = f" ({tower.parameter_count(trained=True):,} trained)"
         console.print(
-            f"tower {name}: {tower.options.encoder}, {tower.parameter_count():,} parameters, "
-            f"{len(items.values):,} distinct items",
+            f"tower {name}: {tower.options.encoder}, {tower.parameter_count():,} parameters"
+            f"{trained if tower.options.freeze else ''}, {len(items.values):,} distinct items",
             highlight=False,
             soft_wrap=True,
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RecipeError(
+            "towers: nothing is left to train, since every encoder is frozen and has no head; "
+            "set head: linear, or leave one freeze out"
+        )
+    model.to(pick_device())  # where frozen encoders run before training begins
 
 
 def _facts(

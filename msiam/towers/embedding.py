@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from msiam.towers.encoder import Rejected
+from msiam.towers.encoding import Progress as Progress
+from msiam.towers.encoding import run_features
 from msiam.towers.tower import Tower
 
 #: Rows prepared at once, so that the features of a long table never sit in memory together.
 CHUNK = 4096
-
-Progress = Callable[[int], None]
 
 
 def located(item: Any, root: Path | None) -> Any:
@@ -29,35 +28,14 @@ def located(item: Any, root: Path | None) -> Any:
     return item
 
 
-@torch.no_grad()
 def embed_features(
     tower: Tower,
     features: Sequence[np.ndarray],
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Embeddings (n, dim) float32 of prepared features, in their order.
-
-    Batches hold features of like length, the longest first: the least padding, and memory that
-    does not suffice shows at once.
-    """
-    device = next((p.device for p in tower.parameters()), torch.device("cpu"))
-    vectors = np.empty((len(features), tower.dim), dtype=np.float32)
-    costs = np.array([tower.encoder.cost(feature) for feature in features], dtype=np.int64)
-    order = np.argsort(-costs, kind="stable")
-    training = tower.training
-    tower.eval()
-    try:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = tower.encoder.collate([features[row] for row in rows])
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            vectors[rows] = tower(batch).float().cpu().numpy()
-            if progress is not None:
-                progress(len(rows))
-    finally:
-        tower.train(training)
-    return vectors
+    """Embeddings (n, dim) float32 of prepared features, in their order."""
+    return run_features(tower, tower.encoder, features, tower.dim, batch_size, progress)
 
 
 def embed_items(

@@ -13,6 +13,7 @@ from msiam.errors import ModelError, RecipeError
 from msiam.registry import registry
 from msiam.registry.options import Options, explain, parse_options
 from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.frozen import Frozen
 from msiam.towers.heads import HeadKind, build_head
 
 
@@ -26,6 +27,15 @@ class TowerOptions(Options):
     learning_rate: float | None = pydantic.Field(
         None, gt=0, description="of the encoder, where it differs from the rest (pretrained ones)"
     )
+    freeze: bool = pydantic.Field(
+        False, description="the encoder does not learn, and is run once an item; the head does"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _frozen_has_no_rate(self) -> TowerOptions:
+        if self.freeze and self.learning_rate is not None:
+            raise ValueError("a frozen encoder has no `learning_rate`: leave it out, or `freeze`")
+        return self
 
 
 class Tower(nn.Module):
@@ -52,7 +62,8 @@ class Tower(nn.Module):
         cls: type[Encoder] = spec.load()
         given = {**(spec.facts.get("preset") or {}), **others}
         place = f"{where} ({encoder})" if where else encoder
-        self.encoder = cls(parse_options(cls, given, place, beside=TowerOptions.model_fields))
+        built = cls(parse_options(cls, given, place, beside=TowerOptions.model_fields))
+        self.encoder: Encoder = Frozen(built) if self.options.freeze else built
         self.head: nn.Module | None = None
 
     def fit(self, items: Iterable[Any]) -> None:
@@ -96,5 +107,6 @@ class Tower(nn.Module):
             mode="json"
         )
 
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+    def parameter_count(self, trained: bool = False) -> int:
+        """How many numbers the tower holds, or how many of them training may change."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trained)

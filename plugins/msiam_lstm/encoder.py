@@ -23,6 +23,8 @@ from msiam_lstm.vectors import read_vectors
 # Workers already share the cores out; threads below them only fight, and warn when forked.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+UNKNOWN = vocabulary.SPECIAL.index("[UNK]")
+
 
 class LstmOptions(Options):
     """Options of the `lstm` encoder."""
@@ -49,6 +51,9 @@ class LstmOptions(Options):
         "max", description="how the words' states become one vector"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="of the words' embeddings, while training")
+    word_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of words that read as unknown, while training"
+    )
 
     @model_validator(mode="after")
     def _vectors_are_of_words(self) -> LstmOptions:
@@ -157,6 +162,14 @@ class LstmEncoder(Encoder):
         own = [0, *(number for word, number in numbers.items() if word in common)]
         self.learnt[own] = torch.tensor(own)
 
+    def _hide(self, tokens: Tensor) -> Tensor:
+        """While training some words read as unknown, so that no text is known by one word alone."""
+        share = self.options.word_dropout
+        if not self.training or share == 0:
+            return tokens
+        hidden = (torch.rand(tokens.shape, device=tokens.device) < share) & (tokens != 0)
+        return tokens.masked_fill(hidden, UNKNOWN)
+
     def _words(self, tokens: Tensor) -> Tensor:
         """Tokens (…) to words (…, width): the vector, if any, and what is learnt."""
         if self.vectors is None:
@@ -181,7 +194,7 @@ class LstmEncoder(Encoder):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Tokens (B, T), 0 behind each text's `lengths` (B,), to (B, dim)."""
         lengths, order = batch["lengths"].sort()
-        words = self.dropout(self._words(batch["tokens"][order]))
+        words = self.dropout(self._words(self._hide(batch["tokens"][order])))
         size = self.group if words.device.type == "cpu" else len(words)
         pooled = []
         for some, long in zip(words.split(size), lengths.split(size), strict=True):

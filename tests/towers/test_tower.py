@@ -110,6 +110,7 @@ def test_the_description_says_every_option_for_defaults_may_change():
         "dim": 256,
         "head": "linear",
         "normalize": True,
+        "freeze": False,
         "width": 6,  # the preset's
         "tied": False,
     }

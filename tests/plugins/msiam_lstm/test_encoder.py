@@ -200,6 +200,19 @@ def test_dropout_works_while_training_only():
     assert not torch.equal(vectors_of(encoder, TEXTS), vectors_of(encoder, TEXTS))
 
 
+def test_word_dropout_makes_words_unknown_while_training_only():
+    encoder = fitted(dropout=0, word_dropout=0.25)
+    unknown = encoder._tokenizer.token_to_id("[UNK]")
+    tokens = encoder.collate(encoder.prepare(TEXTS * 20))["tokens"]
+    assert encoder._hide(tokens) is tokens
+    hidden = encoder.train()._hide(tokens)
+    changed = hidden != tokens
+    assert (hidden[changed] == unknown).all()
+    assert not changed[tokens == 0].any()
+    words = tokens > unknown
+    assert 0.2 < changed[words].float().mean() < 0.3
+
+
 @pytest.mark.parametrize("pooling", ["max", "last", "attention"])
 def test_every_parameter_learns(pooling):
     encoder = fitted(pooling=pooling, layers=2).train()

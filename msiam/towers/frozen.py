@@ -1,0 +1,68 @@
+"""A frozen encoder: never trained, and so run once an item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msiam.towers.encoder import Batch, Encoder, Rejected
+from msiam.towers.encoding import run_features
+
+
+class Frozen(Encoder):
+    """An encoder around another that is not to learn.
+
+    Its features are the other's vectors: what is prepared once an item and kept is then all of the
+    work, and a step of training only reads it. Nothing is augmented or dropped out.
+
+    Locking a pretrained encoder and training the other tower to meet it is LiT (Zhai et al., 2022).
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder.options)
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.modality, self.reads_files = encoder.modality, encoder.reads_files  # type: ignore[misc]
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    def accepts(self, item: object) -> bool:  # type: ignore[override]  # asks the one inside
+        return self.encoder.accepts(item)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def fit(self, items: Iterable[Any]) -> None:
+        self.encoder.fit(items)
+        self.encoder.requires_grad_(False).eval()
+
+    def restore(self, folder: Path) -> None:
+        self.encoder.restore(folder)
+        self.encoder.requires_grad_(False).eval()
+
+    def save(self, folder: Path) -> None:
+        self.encoder.save(folder)
+
+    def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        found = self.encoder.prepare(items)
+        readable = [feature for feature in found if not isinstance(feature, Rejected)]
+        vectors = iter(run_features(self.encoder, self.encoder, readable, self.dim))
+        return [f if isinstance(f, Rejected) else next(vectors) for f in found]
+
+    def collate(self, features: Sequence[np.ndarray]) -> Batch:
+        return {"vectors": torch.from_numpy(np.stack(features))}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Vectors (B, d) as they are."""
+        return batch["vectors"]
+
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint()
