@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from msiam.towers.encoder import Encoder as Encoder
     from msiam.towers.encoder import Rejected as Rejected
     from msiam.towers.model import Model as Model
+    from msiam.towers.texts import text_of as text_of
     from msiam.towers.tower import Tower as Tower
 
 _HOME = {
@@ -53,6 +54,7 @@ _HOME = {
     "load": "msiam.run",
     "open_table": "msiam.data.sources",
     "resolve": "msiam.paths",
+    "text_of": "msiam.towers.texts",
     "train": "msiam.run",
 }
 

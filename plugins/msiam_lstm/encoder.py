@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +14,10 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from msiam import Encoder, Options, Rejected, errors, resolve
+from msiam import Encoder, Options, Rejected, errors, resolve, text_of
 from msiam_lstm import vocabulary
 from msiam_lstm.reading import Pooling, Reader
 from msiam_lstm.vectors import read_vectors
-
-# Workers already share the cores out; threads below them only fight, and warn when forked.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 UNKNOWN = vocabulary.SPECIAL.index("[UNK]")
 
@@ -177,7 +173,7 @@ class LstmEncoder(Encoder):
         return torch.cat([self.vectors(tokens), self.embedding(self.learnt[tokens])], dim=-1)
 
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
-        found = [vocabulary.text_of(item) for item in items]
+        found = [text_of(item) for item in items]
         texts = [text for text in found if isinstance(text, str)]
         encodings = iter(self._tokenizer.encode_batch_fast(texts))
         return [

@@ -1,32 +1,16 @@
-"""Turns texts into numbers: which items are texts at all, and a tokenizer learnt from them."""
+"""Turns texts into numbers, by a tokenizer learnt from them."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from msiam import Rejected, errors
+from msiam import errors, text_of
 
 SPECIAL = ["[PAD]", "[UNK]"]
-
-
-def text_of(item: object) -> str | Rejected:
-    """The item itself if it is a text with anything in it, otherwise why it is not."""
-    if item is None or (isinstance(item, float) and math.isnan(item)):
-        return Rejected("null text")
-    if not isinstance(item, str):
-        return Rejected(f"not a text but {type(item).__name__}")
-    if not item.strip():
-        return Rejected("empty text")
-    try:
-        item.encode()
-    except UnicodeEncodeError:
-        return Rejected("not a text: half of a surrogate pair in it")
-    return item
 
 
 def texts_of(items: Iterable[object]) -> Iterator[str]:

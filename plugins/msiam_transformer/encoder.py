@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +15,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from msiam import Encoder, Options, Rejected, errors
+from msiam import Encoder, Options, Rejected, errors, text_of
 from msiam_transformer import fresh, pretrained
 from msiam_transformer.pooling import pool
-
-# Workers already share the cores out; threads below them only fight, and warn when forked.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class TransformerOptions(Options):
@@ -97,7 +92,7 @@ class TransformerEncoder(Encoder):
             DataError: a fresh model, and no text among the items.
         """
         if self.options.model is None:
-            self._make_fresh(text for text in map(_text_of, items) if isinstance(text, str))
+            self._make_fresh(text for text in map(text_of, items) if isinstance(text, str))
         else:
             self._load(self.options.model)
 
@@ -140,7 +135,7 @@ class TransformerEncoder(Encoder):
         self._wrapping = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
-        found = [_text_of(item) for item in items]
+        found = [text_of(item) for item in items]
         texts = [text for text in found if isinstance(text, str)]
         encodings = iter(self._tokenizer.encode_batch_fast(texts))
         return [
@@ -194,21 +189,6 @@ class TransformerEncoder(Encoder):
         for text in self._saved.values():
             digest.update(text.encode())
         return digest.hexdigest()[:16]
-
-
-def _text_of(item: object) -> str | Rejected:
-    """The item itself if it is a text with anything in it, otherwise why it is not."""
-    if item is None or (isinstance(item, float) and math.isnan(item)):
-        return Rejected("null text")
-    if not isinstance(item, str):
-        return Rejected(f"not a text but {type(item).__name__}")
-    if not item.strip():
-        return Rejected("empty text")
-    try:
-        item.encode()
-    except UnicodeEncodeError:
-        return Rejected("not a text: half of a surrogate pair in it")
-    return item
 
 
 def _body(model: PreTrainedModel) -> PreTrainedModel:

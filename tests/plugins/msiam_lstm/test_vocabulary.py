@@ -1,33 +1,11 @@
-"""Which items are texts, and how a text becomes numbers."""
+"""How a text becomes numbers."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msiam_lstm import vocabulary
 from tokenizers import decoders
-
-from msiam import Rejected
-
-
-@pytest.mark.parametrize(
-    ("item", "reason"),
-    [
-        (None, "null text"),
-        (float("nan"), "null text"),
-        (np.float64("nan"), "null text"),
-        ("", "empty text"),
-        (" \t\n\u00a0", "empty text"),
-        (7, "not a text but int"),
-        (b"bytes", "not a text but bytes"),
-        (["list"], "not a text but list"),
-        ("half \ud83d", "not a text: half of a surrogate pair in it"),
-    ],
-)
-def test_what_is_no_text_says_why(item, reason):
-    assert vocabulary.text_of(item) == Rejected(reason)
 
 
 def test_texts_of_leaves_the_others_out():
