@@ -196,7 +196,8 @@ class LstmEncoder(Encoder):
         for some, long in zip(words.split(size), lengths.split(size), strict=True):
             states = self.reader(some[:, : int(long[-1])], long)
             pooled.append(self.pooling(states, long))
-        return torch.cat(pooled)[order.argsort()]
+        # The weights' own precision again: what comes behind has it, too.
+        return torch.cat(pooled)[order.argsort()].to(self.embedding.weight.dtype)
 
     def cost(self, feature: np.ndarray) -> int:
         return len(feature)

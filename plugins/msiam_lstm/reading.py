@@ -43,7 +43,7 @@ def _taken(words: Tensor, places: Tensor) -> Tensor:
 
 
 class Pooling(nn.Module):
-    """States (b, t, dim) of the first `lengths` words of each text to one vector a text."""
+    """States (b, t, dim) of the first `lengths` words of each text to one float32 vector a text."""
 
     def __init__(self, kind: str, dim: int, bidirectional: bool) -> None:
         super().__init__()
@@ -61,7 +61,8 @@ class Pooling(nn.Module):
             return states.masked_fill(padding, float("-inf")).amax(1)
         if self.score is None:
             return states.masked_fill(padding, 0).sum(1) / lengths[:, None]
-        weights = self.score(states).masked_fill(padding, float("-inf")).softmax(1)
+        scores = self.score(states.to(self.score.weight.dtype)).float()
+        weights = scores.masked_fill(padding, float("-inf")).softmax(1)
         return (weights * states.masked_fill(padding, 0)).sum(1)
 
     def _last(self, states: Tensor, lengths: Tensor) -> Tensor:

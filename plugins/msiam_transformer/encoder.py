@@ -169,7 +169,8 @@ class TransformerEncoder(Encoder):
 
     def _vectors(self, tokens: Tensor, mask: Tensor) -> Tensor:
         states = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return pool(self._pooling, states, mask)
+        # The weights' own precision again: what comes behind has it, too.
+        return pool(self._pooling, states, mask).to(self.model.dtype)
 
     def cost(self, feature: np.ndarray) -> int:
         return len(feature)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pool(kind: str, states: Tensor, mask: Tensor) -> Tensor:
-    """States (b, t, d) to vectors (b, d); `mask` (b, t) is 1 at tokens, 0 at the padding behind."""
+    """States (b, t, d) to float32 vectors (b, d); `mask` (b, t) is 1 at tokens, 0 behind them."""
     states = states.float()  # a mean of many needs more than bfloat16
     if kind == "cls":
         return states[:, 0]

@@ -220,6 +220,21 @@ def test_every_parameter_learns(pooling):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
 
 
+@pytest.mark.parametrize("pooling", ["max", "mean", "last", "attention"])
+def test_it_runs_in_bfloat16_before_a_head(pooling):
+    encoder = fitted(pooling=pooling)
+    expected = vectors_of(encoder, TEXTS)
+    head = torch.nn.Linear(encoder.dim, 3).bfloat16()
+    vectors = vectors_of(encoder.bfloat16(), TEXTS)
+    assert head(vectors).dtype == torch.bfloat16
+    torch.testing.assert_close(vectors.float(), expected, rtol=0, atol=0.02)
+
+
+def test_under_autocast_vectors_stay_float32():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vectors_of(fitted(pooling="attention"), TEXTS).dtype == torch.float32
+
+
 def test_it_travels_to_a_worker():
     encoder = fitted()
     other = pickle.loads(pickle.dumps(encoder))

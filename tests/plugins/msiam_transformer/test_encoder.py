@@ -211,6 +211,19 @@ def test_attention_dropout_is_off_and_the_models_own_dropout_on(pretrained):
     assert dropouts(dropout=0.1, attention_dropout=None) == (0.1, 0.3)
 
 
+def test_it_runs_in_bfloat16_before_a_head(encoder, texts):
+    expected = vectors_of(encoder, texts)
+    head = torch.nn.Linear(encoder.dim, 3).bfloat16()
+    vectors = vectors_of(encoder.bfloat16(), texts)
+    assert head(vectors).dtype == torch.bfloat16
+    torch.testing.assert_close(vectors.float(), expected, rtol=0, atol=0.1)
+
+
+def test_under_autocast_vectors_stay_float32(encoder, texts):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vectors_of(encoder, texts).dtype == torch.float32
+
+
 def test_it_travels_to_a_worker(encoder, texts):
     other = pickle.loads(pickle.dumps(encoder))
     assert np.array_equal(other.prepare(texts)[1], encoder.prepare(texts)[1])
