@@ -100,10 +100,23 @@ def _matrix(path: Path) -> Iterator[Line]:
         matrix = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, EOFError) as error:
         raise errors.DataError(f"{path}: not a .npy matrix of numbers ({error})") from None
-    if matrix.ndim != 2:
-        raise errors.DataError(f"{path}: {matrix.ndim}-dimensional, where (words, width) is right")
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.size:
+        shape = " × ".join(map(str, matrix.shape))
+        raise errors.DataError(
+            f"{path}: {shape or 'one'} {matrix.dtype}, where words × width numbers are right"
+        )
     for row, word in enumerate(_words_beside(path, len(matrix))):
-        yield word, partial(np.array, matrix[row], np.float32)
+        yield word, partial(_row, path, matrix, row)
+
+
+def _row(path: Path, matrix: np.ndarray, row: int) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and refused
+        vector = matrix[row].astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise errors.DataError(
+            f"{path}: row {row} (from 0) has a number that is not finite in float32"
+        )
+    return vector
 
 
 def _words_beside(path: Path, rows: int) -> list[str]:

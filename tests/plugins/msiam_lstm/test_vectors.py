@@ -150,9 +150,27 @@ def test_refuses_a_pickle_in_a_matrix(matrix):
     refused(matrix, "not a .npy matrix")
 
 
-def test_refuses_a_matrix_of_one_dimension(matrix):
-    np.save(matrix, np.zeros(3))
-    refused(matrix, "1-dimensional")
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros(3), "3 float64"),
+        (np.zeros((3, 0)), "3 × 0 float64"),
+        (np.array([["1", "x"]] * 3), "3 × 2 <U1"),
+        (np.zeros((3, 2), np.complex64), "3 × 2 complex64"),
+    ],
+)
+def test_refuses_what_is_no_matrix_of_numbers(matrix, array, found):
+    np.save(matrix, array)
+    matrix.with_name("emb.txt").write_text("\n".join(WORDS))
+    refused(matrix, found, "words × width")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_refuses_a_row_that_is_not_finite_if_it_is_kept(matrix, value):
+    matrix.with_name("emb.txt").write_text("\n".join(WORDS))
+    np.save(matrix, np.array([[0, 1], [2, value], [4, 5]]))
+    refused(matrix, "row 1")
+    assert list(read_vectors(matrix, lambda number, _: number != 1)) == ["the", "sat"]
 
 
 def test_refuses_when_no_word_is_wanted(text):
