@@ -105,10 +105,15 @@ class LstmEncoder(Encoder):
                 f"min_count = {self.options.min_count} times"
             )
         tokenizer.enable_truncation(self.options.max_tokens)
-        self._build(tokenizer.to_str(), len(next(iter(vectors.values()), ())))
-        if vectors:
-            common = {word for word, count in counts.items() if count >= self.options.min_count}
-            self._fill(vectors, common)
+        if not vectors:
+            self._build(tokenizer.to_str())
+            return
+        # A word that the data hardly has shares what is learnt of the unknown one.
+        common = [word for word, count in counts.items() if count >= self.options.min_count]
+        own = [number for word in common if (number := tokenizer.token_to_id(word)) is not None]
+        width = len(next(iter(vectors.values())))
+        self._build(tokenizer.to_str(), width, len(vocabulary.SPECIAL) + len(own))
+        self._fill(vectors, own)
 
     def _read_vectors(self, path: str, counts: dict[str, int]) -> dict[str, np.ndarray]:
         top = self.options.vector_words
@@ -125,22 +130,22 @@ class LstmEncoder(Encoder):
         limit = self.options.vocabulary - len(vocabulary.SPECIAL)
         return [*known[:limit], *(word for word in vectors if word not in counts)]
 
-    def _build(self, tokenizer: str, fixed: int) -> None:
+    def _build(self, tokenizer: str, fixed: int = 0, rows: int | None = None) -> None:
         """Build everything from the tokenizer as it is saved, which the fingerprint is of too.
 
         Args:
             fixed: the width of the word vectors, which are not trained; 0: there are none.
+            rows: how many embeddings are learnt, if not one of each token.
         """
         self._saved = tokenizer
         self._tokenizer = Tokenizer.from_str(tokenizer)
         size, width = self._tokenizer.get_vocab_size(), self.options.embedding
-        self.embedding = nn.Embedding(size, width, padding_idx=0)
+        self.embedding = nn.Embedding(rows or size, width, padding_idx=0)
         self.embedding.weight.data.mul_(0.3)
         self.vectors: nn.Embedding | None = None
         if fixed:
             self.vectors = nn.Embedding(size, fixed, padding_idx=0).requires_grad_(False)
-            # A word that the data hardly has shares what is learnt of the unknown one.
-            self.register_buffer("learnt", torch.ones(size, dtype=torch.int64))
+            self.register_buffer("learnt", torch.full((size,), UNKNOWN))
         width += fixed
         self.dropout = nn.Dropout(self.options.dropout)
         options = self.options
@@ -148,15 +153,15 @@ class LstmEncoder(Encoder):
         self.pooling = Pooling(options.pooling, self.reader.dim, options.bidirectional)
 
     @torch.no_grad()
-    def _fill(self, vectors: dict[str, np.ndarray], common: set[str]) -> None:
-        """Word vectors into their rows, zeros into the others; common words learn on their own."""
+    def _fill(self, vectors: dict[str, np.ndarray], own: list[int]) -> None:
+        """Word vectors into their rows, zeros into the others; `own` tokens learn a row each."""
         assert self.vectors is not None
         numbers = self._tokenizer.get_vocab()
         rows = {numbers[word]: vector for word, vector in vectors.items() if word in numbers}
         self.vectors.weight.zero_()
         self.vectors.weight[list(rows)] = torch.from_numpy(np.stack(list(rows.values())))
-        own = [0, *(number for word, number in numbers.items() if word in common)]
-        self.learnt[own] = torch.tensor(own)
+        self.learnt[0] = 0
+        self.learnt[own] = torch.arange(len(vocabulary.SPECIAL), self.embedding.num_embeddings)
 
     def _hide(self, tokens: Tensor) -> Tensor:
         """While training some words read as unknown, so that no text is known by one word alone."""
@@ -205,11 +210,13 @@ class LstmEncoder(Encoder):
     def save(self, folder: Path) -> None:
         (folder / "tokenizer.json").write_text(self._saved, encoding="utf-8")
         fixed = 0 if self.vectors is None else self.vectors.embedding_dim
-        (folder / "lstm.json").write_text(json.dumps({"vectors": fixed}))
+        sizes = {"vectors": fixed, "rows": self.embedding.num_embeddings}
+        (folder / "lstm.json").write_text(json.dumps(sizes))
 
     def restore(self, folder: Path) -> None:
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self._build(tokenizer, json.loads((folder / "lstm.json").read_text())["vectors"])
+        sizes = json.loads((folder / "lstm.json").read_text())
+        self._build(tokenizer, sizes["vectors"], sizes.get("rows"))  # once there was no "rows"
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{super().fingerprint()}\n{self._saved}".encode())

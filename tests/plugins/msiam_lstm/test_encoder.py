@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msiam_lstm import vocabulary
 from msiam_lstm.encoder import LstmEncoder
 
 from msiam import Rejected, errors
@@ -136,9 +137,21 @@ def test_vectors_fill_the_words_of_the_data_and_the_first_of_the_file(vectors):
     assert "ocean" not in numbers  # neither
     assert "u.s." not in numbers  # which the tokenizer cuts in four
     assert weight[numbers["learn"]].abs().sum() == 0  # no vector: only what is learnt
-    assert encoder.learnt[numbers["honey"]] == numbers["honey"]
-    assert encoder.learnt[numbers["lake"]] == numbers["[UNK]"]
     assert not weight.requires_grad and encoder.embedding.weight.requires_grad
+
+
+@pytest.mark.parametrize("limit", [20_000, 6])
+def test_only_what_the_data_often_has_learns_a_row_of_its_own(vectors, limit):
+    encoder = LstmEncoder(LstmEncoder.Options(vectors=str(vectors), vocabulary=limit))
+    encoder.fit([*TEXTS, "a lake"])
+    numbers = encoder._tokenizer.get_vocab()
+    rows = {word: int(encoder.learnt[number]) for word, number in numbers.items()}
+    assert (rows["[PAD]"], rows["[UNK]"]) == (0, 1)
+    assert rows["ocean"] == rows.get("lake", 1) == 1  # not in the data, and hardly
+    counts = vocabulary.count_words(TEXTS)
+    alone = [row for word, row in rows.items() if word in counts]
+    assert sorted(alone) == list(range(2, encoder.embedding.num_embeddings))
+    assert len(numbers) > encoder.embedding.num_embeddings
 
 
 def test_a_rare_word_is_known_if_it_has_a_vector(vectors):
@@ -170,7 +183,7 @@ def test_saved_and_restored_it_is_the_same(tmp_path, options):
 
 
 def test_restored_it_needs_no_file_of_vectors(tmp_path, vectors):
-    encoder = with_vectors(vectors)
+    encoder = with_vectors(vectors).eval()
     folder = tmp_path / "saved"
     folder.mkdir()
     encoder.save(folder)
@@ -179,6 +192,7 @@ def test_restored_it_needs_no_file_of_vectors(tmp_path, vectors):
     other.restore(folder)
     other.load_state_dict(encoder.state_dict())
     assert other.fingerprint() == encoder.fingerprint()
+    assert torch.equal(vectors_of(other.eval(), TEXTS), vectors_of(encoder, TEXTS))
 
 
 def test_the_fingerprint_changes_with_a_weight_and_with_the_tokenizer():
