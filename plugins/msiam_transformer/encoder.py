@@ -34,7 +34,7 @@ class TransformerOptions(Options):
         "such as {model_type: bert, hidden_size: 256, num_hidden_layers: 4}",
     )
     vocabulary: int | None = Field(
-        None, gt=4, description="of a fresh model: most word pieces to learn from the data (16000)"
+        None, ge=259, description="of a fresh model: most byte pairs to learn from the data (16000)"
     )
     pooling: Literal["mean", "cls", "max", "last"] | None = Field(
         None,
@@ -84,7 +84,7 @@ class TransformerEncoder(Encoder):
         return isinstance(item, str)
 
     def fit(self, items: Iterable[Any]) -> None:
-        """Load the pretrained model; or make a fresh one, its word pieces learnt from the items.
+        """Load the pretrained model; or make a fresh one, its byte pairs learnt from the items.
 
         Raises:
             ModelError: the pretrained model cannot be found or loaded.

@@ -1,8 +1,9 @@
-"""A fresh small model: its configuration, and word pieces learnt from the data."""
+"""A fresh small model: its configuration, and byte pairs learnt from the data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,13 +13,13 @@ from transformers import CONFIG_MAPPING, AutoModel, PreTrainedConfig, PreTrained
 from msiam import errors
 from msiam_transformer.pretrained import one_line, set_dropouts
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]"]
 SPECIAL_IDS = {
     "pad_token_id": 0,
-    "cls_token_id": 2,
-    "bos_token_id": 2,
-    "sep_token_id": 3,
-    "eos_token_id": 3,
+    "cls_token_id": 1,
+    "bos_token_id": 1,
+    "sep_token_id": 2,
+    "eos_token_id": 2,
 }
 DEFAULTS = {
     "hidden_size": 256,
@@ -29,22 +30,31 @@ DEFAULTS = {
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """Lowercased word pieces learnt from the texts (Schuster and Nakajima, 2012).
+    """Lowercased byte pairs learnt from the texts (Sennrich et al., 2016): nothing is unknown.
+
+    The same texts give the same tokenizer in every process, which `tokenizers` does not hold to
+    for word pieces.
 
     Raises:
         DataError: there is no text to learn from.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    texts = iter(texts)
+    first = next(texts, None)
+    if first is None:
+        raise errors.DataError("encoder 'transformer': no text to learn byte pairs from")
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=2, special_tokens=SPECIAL, show_progress=False
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() <= len(SPECIAL):
-        raise errors.DataError("encoder 'transformer': no text to learn word pieces from")
+    tokenizer.train_from_iterator(chain([first], texts), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     return tokenizer
 
@@ -52,7 +62,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 def make_config(
     wanted: dict[str, Any], tokens: int, max_tokens: int, dropouts: dict[str, float | None]
 ) -> PreTrainedConfig:
-    """The configuration of a fresh model that knows `tokens` word pieces.
+    """The configuration of a fresh model that knows `tokens` byte pairs.
 
     Raises:
         RecipeError: the kind of model or a key is unknown, or a value is not right for it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
-from msiam_transformer import fresh
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 TEXTS = [
@@ -15,6 +15,9 @@ TEXTS = [
     "Swim",
     "is honey a good alternative to sugar",
 ] * 10
+
+
+WORDS = sorted({word for text in TEXTS for word in re.findall(r"\w+|[?,]", text.lower())})
 
 
 @pytest.fixture
@@ -27,7 +30,8 @@ def pretrained(tmp_path):
     """A folder with a BERT of 32 positions and its tokenizer."""
     torch.manual_seed(0)
     folder = tmp_path / "tiny"
-    tokenizer = BertTokenizerFast(tokenizer_object=fresh.train_tokenizer(TEXTS, 200))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)})
     tokenizer.model_max_length = 32
     tokenizer.save_pretrained(folder)
     config = BertConfig(

@@ -237,6 +237,7 @@ def test_it_travels_to_a_worker(encoder, texts):
         ({"max_tokens": 2}, "greater than 2"),
         ({"model": "x", "config": {"hidden_size": 3}}, "leave `model` out"),
         ({"model": "x", "vocabulary": 300}, "leave `model` out"),
+        ({"vocabulary": 258}, "greater than or equal to 259"),
     ],
 )
 def test_options_refuse_what_is_wrong(options, message):

@@ -1,10 +1,15 @@
-"""A fresh model: its word pieces, its configuration, and what is refused."""
+"""A fresh model: its byte pairs, its configuration, and what is refused."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from msiam_transformer import fresh
+from msiam_transformer.encoder import TransformerEncoder
 
 from msiam import errors
 
@@ -15,14 +20,40 @@ def config(wanted, **dropouts):
     return fresh.make_config(wanted, tokens=50, max_tokens=12, dropouts=KEPT | dropouts)
 
 
-def test_word_pieces_are_lowercased_and_wrapped():
-    tokenizer = fresh.train_tokenizer(["swim swimming"] * 3, 100)
-    assert tokenizer.encode("SWIM").tokens == ["[CLS]", "swim", "[SEP]"]
-    assert tokenizer.encode("日").tokens == ["[CLS]", "[UNK]", "[SEP]"]
+def test_byte_pairs_are_lowercased_and_wrapped_and_nothing_is_unknown():
+    tokenizer = fresh.train_tokenizer(["swim swimming"] * 3, 300)
+    assert tokenizer.encode("SWIM").tokens == ["[CLS]", "Ġswim", "[SEP]"]
+    assert [tokenizer.token_to_id(token) for token in fresh.SPECIAL] == [0, 1, 2]
+    assert tokenizer.encode("SWIM").ids[::2] == [1, 2]
+    assert len(tokenizer.encode("Ж").ids) == 2 + 1 + len("ж".encode())  # a blank before it
+
+
+def test_the_fewest_byte_pairs_that_may_be_asked_for_are_the_bytes():
+    assert TransformerEncoder.Options(vocabulary=259).vocabulary == 259
+    assert fresh.train_tokenizer(["swim swimming"] * 3, 259).get_vocab_size() == 259
+
+
+def test_another_process_learns_the_same_tokenizer():
+    learn = (
+        "import itertools; from msiam_transformer import fresh; "
+        "texts = [' '.join(w) for w in itertools.permutations('ab cd ef gh ij kl'.split(), 4)]; "
+        "texts += [a + b for a in texts for b in 'xyz']; "
+        "print(fresh.train_tokenizer(texts, 400).to_str())"
+    )
+    learnt = {
+        subprocess.run(
+            [sys.executable, "-c", learn],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(learnt) == 1
 
 
 def test_no_text_is_an_error():
-    with pytest.raises(errors.DataError, match="no text to learn word pieces from"):
+    with pytest.raises(errors.DataError, match="no text to learn byte pairs from"):
         fresh.train_tokenizer([], 100)
 
 
