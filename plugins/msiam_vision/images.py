@@ -163,7 +163,9 @@ def _loaded(image: Image.Image, enough: int | None) -> Image.Image:
 def _flat(image: Image.Image) -> Image.Image:
     """Any mode to RGB or L, transparent parts over white."""
     if image.mode.startswith("I"):  # 16 bits of grey; a plain conversion would clip them to 8
-        grey = np.asarray(image).clip(0, 0xFFFF).astype(np.uint16) >> 8
+        grey = np.asarray(image).clip(0, 0xFFFF)
+        if image.mode != "I" or grey.max(initial=0) > 0xFF:  # "I" may hold 8 bits as well
+            grey = grey >> 8
         return Image.fromarray(grey.astype(np.uint8))
     if image.mode == "F":
         raise UnreadableError("its pixels are floating-point numbers; right is 8 or 16 bits")

@@ -35,7 +35,7 @@ def gradient(width, height):
 
 
 @pytest.mark.parametrize(
-    "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "I;16"]
+    "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "I", "I;16"]
 )
 def test_every_mode_keeps_what_is_white_and_what_is_black(mode):
     grey = Image.new("L", (20, 10), 255)
@@ -50,6 +50,19 @@ def test_every_mode_keeps_what_is_white_and_what_is_black(mode):
     got = one(image)
     assert got.shape == (8, 8, 3) and got.dtype == np.uint8
     assert got[:, 0].max() < 6 and got[:, -1].min() > 249
+
+
+def test_integers_are_read_as_8_bits_or_as_16():
+    grey = np.asarray(gradient(8, 8).convert("L")).astype(np.int32)
+    expected = one(Image.fromarray(grey.astype(np.uint8)))
+    for integers in (grey, grey * 257):
+        image = Image.fromarray(integers)
+        assert image.mode == "I"
+        np.testing.assert_array_equal(one(image), expected)
+
+
+def test_a_dark_picture_of_16_bits_stays_dark():
+    assert (one(Image.fromarray(np.full((8, 8), 255, np.uint16))) == 0).all()
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
