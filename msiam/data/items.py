@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from msiam.data.sources import Table
 from msiam.errors import DataError
 from msiam.paths import replacing
+from msiam.towers.embedding import located
 from msiam.towers.encoder import Encoder, Rejected
 
 CHUNK = 1024  # items handed to an encoder at a time
@@ -85,7 +85,7 @@ class Items:
         row = 0
         for batch in table.dataset.select_columns([column]).iter(CHUNK):
             for value in batch[column]:
-                item = _located(value, table.root, encoder)
+                item = located(value, table.root, encoder)
                 reason = _fault(item, encoder)
                 if reason:
                     self.rejected.append(RejectedRow(table.name, row, column, reason))
@@ -131,16 +131,6 @@ def identity(item: Any) -> Hashable:
     return type(item), repr(item)
 
 
-def _located(value: Any, root: Path | None, encoder: Encoder) -> Any:
-    """A file's name, for an encoder that reads files, as its full path; all else as it is."""
-    if isinstance(value, dict) and "bytes" in value and not value["bytes"]:
-        name = value.get("path")
-        value = name if encoder.reads_files or not name else value
-    if encoder.reads_files and isinstance(value, str) and value.strip() and "\0" not in value:
-        return os.path.realpath(value if root is None else root / value)
-    return value
-
-
 def _fault(item: Any, encoder: Encoder) -> str | None:
     """Why a value is no item of this encoder's; None if it is one."""
     if item is None:
@@ -155,7 +145,7 @@ def _fault(item: Any, encoder: Encoder) -> str | None:
 def _check_readable(table: Table, column: str, tower: str, encoder: Encoder) -> None:
     head = table.dataset.select_columns([column])[:LOOK][column]
     first = [value for value in head if value is not None]
-    if first and not any(encoder.accepts(_located(v, table.root, encoder)) for v in first):
+    if first and not any(encoder.accepts(located(v, table.root, encoder)) for v in first):
         raise DataError(
             f"{table.name}: column '{column}' holds {_describe(first[0])}, which tower '{tower}' "
             f"cannot read: its encoder {type(encoder).__name__} reads {encoder.modality}; bind the "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msiam.towers.encoder import Rejected
+from msiam.towers.encoder import Encoder, Rejected
 from msiam.towers.encoding import Progress as Progress
 from msiam.towers.encoding import run_features
 from msiam.towers.tower import Tower
@@ -18,14 +18,27 @@ from msiam.towers.tower import Tower
 CHUNK = 4096
 
 
-def located(item: Any, root: Path | None) -> Any:
-    """The item; a relative file name is looked for beside its table first."""
-    if root is None or not isinstance(item, str):
-        return item
-    with contextlib.suppress(OSError):  # a text is often longer than a file's name can be
-        if (root / item).is_file():
-            return str(root / item)
+def located(item: Any, root: Path | None, encoder: Encoder) -> Any:
+    """A file's name, for an encoder that reads files, as its full path; all else as it is.
+
+    Args:
+        item: a picture whose ``bytes`` are empty counts as its ``path``, as ``datasets`` has it.
+        root: the folder in which relative names are looked for; None: where msiam runs.
+    """
+    if isinstance(item, dict) and "bytes" in item and not item["bytes"]:
+        name = item.get("path")
+        item = name if encoder.reads_files or not name else item
+    if encoder.reads_files and isinstance(item, str) and item.strip() and "\0" not in item:
+        return os.path.realpath(item if root is None else root / item)
     return item
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name; any text may be asked about."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a character that none has
+        return False
 
 
 def embed_features(
@@ -58,8 +71,7 @@ def embed_items(
     vectors: list[np.ndarray] = []
     rejected: list[tuple[int, str]] = []
     for start, chunk in chunks(items):
-        if tower.encoder.reads_files:
-            chunk = [located(item, root) for item in chunk]
+        chunk = [located(item, root, tower.encoder) for item in chunk]
         good = []
         for number, feature in enumerate(tower.encoder.prepare(chunk)):
             if isinstance(feature, Rejected):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from msiam.towers.embedding import chunks, embed_features, embed_items, located
+from msiam.towers.model import Model
 from msiam.towers.tower import Tower
 
 
@@ -106,28 +107,49 @@ def test_chunks_are_all_items_in_order():
 # ---- Files beside their table
 
 
-def test_a_relative_name_is_looked_for_beside_its_table_first(tmp_path, monkeypatch):
-    (tmp_path / "table").mkdir()
-    (tmp_path / "table" / "a.pix").write_bytes(b"1234")
+@pytest.fixture
+def pictures() -> Tower:
+    tower = Tower("pixels", dim=2)
+    tower.fit([])
+    return tower
+
+
+def test_a_relative_name_is_looked_for_beside_its_table(tmp_path, monkeypatch, pictures):
     monkeypatch.chdir(tmp_path)
-    assert located("a.pix", tmp_path / "table") == str(tmp_path / "table" / "a.pix")
-    assert located("b.pix", tmp_path / "table") == "b.pix"
-    assert located("a.pix", None) == "a.pix"
+    beside = str(tmp_path / "table" / "a.pix")
+    assert located("a.pix", tmp_path / "table", pictures.encoder) == beside
+    assert located("./b/../a.pix", tmp_path / "table", pictures.encoder) == beside
+    assert located("a.pix", None, pictures.encoder) == str(tmp_path / "a.pix")
 
 
-@pytest.mark.parametrize("item", ["x" * 10_000, "a\0b", b"1234", None, 3])
-def test_what_names_no_file_stays_as_it_is(item, tmp_path):
-    assert located(item, tmp_path) is item
+@pytest.mark.parametrize("item", ["", "a\0b", b"1234", None, 3, {"bytes": b"12", "path": "a.pix"}])
+def test_what_names_no_file_stays_as_it_is(item, tmp_path, pictures):
+    assert located(item, tmp_path, pictures.encoder) is item
 
 
-def test_only_an_encoder_that_reads_files_looks_for_them(tmp_path, tower):
+@pytest.mark.parametrize("path", ["a.pix", None])
+def test_a_picture_that_has_no_bytes_is_its_path(path, tmp_path, pictures):
+    (tmp_path / "a.pix").write_bytes(b"1234")
+    model = Model({"p": pictures}, {"p": "p"})
+    vectors, rejected = model.embed("p", [{"bytes": None, "path": path}], tmp_path)
+    if path:
+        np.testing.assert_array_equal(vectors, model.encode({"p": [b"1234"]})["p"])
+    else:
+        assert rejected == [(0, "no file None")]
+
+
+@pytest.mark.parametrize("item", ["x" * 10_000, "a\0b", "", None])
+def test_what_can_be_no_file_is_set_aside(item, tmp_path, pictures):
+    _, ((number, reason),) = embed_items(pictures, [item], root=tmp_path)
+    assert number == 0 and reason.startswith("no file")
+
+
+def test_only_an_encoder_that_reads_files_looks_for_them(tmp_path, tower, pictures):
     (tmp_path / "ab").write_bytes(b"1234")
     (tmp_path / "a.pix").write_bytes(b"1234")
     beside, _ = embed_items(tower, ["ab"], root=tmp_path)
     plain, _ = embed_items(tower, ["ab"])
     assert np.array_equal(beside, plain)
-    pictures = Tower("pixels", dim=2)
-    pictures.fit([])
     vectors, rejected = embed_items(pictures, ["a.pix", "b.pix"], root=tmp_path)
     assert len(vectors) == 1
-    assert rejected == [(1, "no file 'b.pix'")]
+    assert rejected == [(1, f"no file '{tmp_path / 'b.pix'}'")]
