@@ -173,10 +173,14 @@ class Gallery:
     ) -> list[Hit] | list[list[Hit]]:
         """The records nearest to a query, the best first.
 
+        A search goes across where it can: a query goes through a column that reads it other than
+        the gallery's own, so that in titles one searches with bodies. Only a query that no other
+        column reads, as a caption among captions beside a tower of pictures, goes through that.
+
         Args:
             query: one item of the model, or a list of items.
             k: how many hits; all records where there are fewer.
-            column: the model's column that reads the query; None: the one that fits it.
+            column: the model's column that reads the query; None: as said above.
 
         Returns:
             For one query a list of ``Hit``; for a list of queries a list of such lists.
@@ -216,7 +220,7 @@ class Gallery:
         """Embed queries, each through its column, in their order: (q, dim)."""
         if column is not None:
             check_column(model, column)
-        columns = [column or model.column_for(query) for query in queries]
+        columns = [column or model.column_for(query, self.manifest.column) for query in queries]
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
         for name in dict.fromkeys(columns):
             rows = [row for row, other in enumerate(columns) if other == name]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msiam.errors import DataError, ModelError, RecipeError, one_of
 from msiam.towers import storage
-from msiam.towers.embedding import Progress, embed_items
+from msiam.towers.embedding import Progress, embed_items, is_file
 from msiam.towers.encoder import Batch, Encoder, add_weights
 from msiam.towers.tower import Tower
 
@@ -138,9 +138,11 @@ class Model(nn.Module):
         return vectors
 
     def column_for(self, query: Any, but: str | None = None) -> str:
-        """The column that reads a query: a file's name goes to a tower that reads files.
+        """The column that reads a query; ``but`` is taken only where no other reads it.
 
-        Column ``but`` is taken only where no other reads it.
+        A file's name goes to a tower that reads files. A text with a blank in it may end like one
+        ("what is .gif"), and then is one only if there is such a file, or nothing reads texts. One
+        without blanks is taken at its word, so that a name that is mistyped is no search for it.
 
         Raises:
             DataError: no tower reads it.
@@ -150,7 +152,9 @@ class Model(nn.Module):
             reads = {c: self.tower_of(c).encoder.modality for c in self.columns}
             raise DataError(f"no column reads {query!r:.80}; the model reads {reads}")
         files = [c for c in fitting if self.tower_of(c).encoder.reads_files]
-        choices = files or fitting
+        others = [c for c in fitting if c not in files]
+        doubtful = isinstance(query, str) and len(query.split()) > 1 and not is_file(query)
+        choices = (others or files) if doubtful else (files or others)
         return next((c for c in choices if c != but), choices[0])
 
     @property

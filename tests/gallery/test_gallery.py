@@ -60,6 +60,22 @@ def test_each_query_goes_through_the_column_that_reads_it(gallery, tmp_path):
     assert gallery.model.calls[-1][0] == "text"
 
 
+@pytest.mark.parametrize(("column", "other"), [("title", "body"), ("body", "title")])
+def test_a_text_goes_through_the_other_column_of_texts(toy, tmp_path, column, other):
+    """A body is embedded by the tower of bodies to be found among titles, and not by theirs."""
+    towers = {name: {"encoder": "lstm", "dim": 16, "hidden": 8} for name in ("title", "body")}
+    model = Model(towers, {"title": "title", "body": "body"})
+    texts = [f"{word} {word} and more" for word in ("heart", "star", "moon")]
+    for name in towers:
+        model.tower(name).fit(texts)
+    rows = [{"title": text, "body": text} for text in texts]
+    gallery = Gallery.build(model.eval(), rows, column, tmp_path / "g")
+    (hits,) = gallery.search_vectors(model.encode({other: texts[:1]})[other])
+    assert gallery.search(texts[0]) == hits
+    assert gallery.search(texts[0], column=column) != hits
+    assert gallery.search(texts[0], column=column)[0].score == pytest.approx(1)
+
+
 def test_more_hits_than_records_gives_all_of_them(gallery):
     assert {hit.id for hit in gallery.search("a moon", k=10**9)} == {"h", "s", "m"}
 

@@ -150,6 +150,22 @@ def test_a_query_goes_to_the_column_that_reads_it(model, query, but, column):
     assert model.column_for(query, but) == column
 
 
+def test_a_text_that_ends_like_a_files_name(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model.column_for("what is .pix") == "caption"
+    assert model.column_for("my heart.pix", "caption") == "query"
+    (tmp_path / "my heart.pix").write_bytes(b"1234")
+    assert model.column_for("my heart.pix") == "picture"
+    assert fit(Model({"i": {"encoder": "pixels"}}, {"i": "i"}), []).column_for("a b.pix") == "i"
+
+
+def test_a_file_that_is_not_there_is_no_text(model):
+    """It goes where it says what is wrong."""
+    column = model.column_for("mistyped.pix")
+    with pytest.raises(DataError, match=r"column 'picture', item 0: no file '.*mistyped\.pix'"):
+        model.encode({column: ["mistyped.pix"]})
+
+
 def test_a_query_that_nothing_reads(model):
     with pytest.raises(
         DataError, match=r"no column reads 3\.5; the model reads .*'caption': 'text'"
