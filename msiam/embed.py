@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from msiam.data.sources import Source, open_table
 from msiam.errors import RecipeError
+from msiam.gallery.catalogue import record_ids
 from msiam.paths import replacing
 from msiam.towers.embedding import Progress, chunks
 from msiam.towers.model import Model
@@ -41,13 +42,14 @@ def embed_table(
     Raises:
         RecipeError: ``out`` is no .parquet file.
         DataError: the table cannot be read, or lacks a column.
-        RunError: the disk is full; ``out`` is then as it was.
+        GalleryError: ids that are missing or not unique.
+        RunError: ``out`` cannot be written, or the disk is full; it is then as it was.
     """
     if out.suffix != ".parquet":
         raise RecipeError(f"{out}: embeddings are written as .parquet; found '{out.suffix}'")
     opened = open_table(table)
     opened.require(column)
-    ids = [str(i) for i in (opened.values(id) if id else range(len(opened)))]
+    ids = record_ids(opened, id)
     schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), model.dim))])
     rejected: list[tuple[int, str]] = []
     with replacing(out) as draft, pq.ParquetWriter(draft, schema) as writer:

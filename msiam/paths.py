@@ -71,17 +71,48 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write the file under a temporary name; it takes its place, synced, only when it is whole.
 
     Raises:
-        RunError: the disk is full. The file is then as it was before.
+        RunError: the place cannot be written, or the disk is full. The file is then as it was.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = _draft(path)
     try:
         with room_on_disk(path):
             yield draft
+        with _writing(path):
             with draft.open("rb+") as file:
                 os.fsync(file.fileno())
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Find out, before long work begins, whether its result can be written. Makes the folder.
+
+    Raises:
+        RunError: it cannot.
+    """
+    _draft(path).unlink()
+
+
+def _draft(path: Path) -> Path:
+    """An empty file beside ``path``, in a folder that is made where it is missing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    with _writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+    return draft
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system has against the place itself, as one clear line."""
+    try:
+        with room_on_disk(path):
+            yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_text(path: Path, text: str) -> None:

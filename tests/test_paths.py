@@ -14,7 +14,7 @@ import pytest
 
 import msiam
 from msiam.errors import RecipeError, RunError
-from msiam.paths import expand, replacing, resolve, room_on_disk, sha256, write_text
+from msiam.paths import check_place, expand, replacing, resolve, room_on_disk, sha256, write_text
 
 
 def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -96,6 +96,42 @@ def test_when_writing_fails_the_old_file_stays(tmp_path, mistake):
         raise mistake
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_folders_that_are_missing_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+    check_place(tmp_path / "d" / "e.txt")
+    assert list((tmp_path / "d").iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [check_place, lambda path: write_text(path, "x")])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("folder", "Is a directory"), ("file/a.txt", "(File exists|Not a directory)")],
+)
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, write, place, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(RunError, match=rf"{place}: cannot be written \({reason}\)$"):
+        write(tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    """Whoever runs this may be allowed to write anywhere, so the system's answer is played."""
+
+    def touch(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(RunError, match=r"a\.txt: cannot be written \(Permission denied\)"):
+        write_text(tmp_path / "a.txt", "x")
+
+
+def test_what_fails_while_writing_for_another_reason_passes_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+        (tmp_path / "something else").read_text()
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -22,8 +22,11 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a trained model on rows that it has not seen."""
+    from msiam.paths import check_place
     from msiam.run import load
 
+    if report:
+        check_place(report)
     metrics = load(run).evaluate(
         table, report=report, allow_rejected=allow_rejected, console=progress
     )
