@@ -42,6 +42,8 @@ class Encoder(nn.Module, ABC):
     modality: ClassVar[str]
     #: Whether a string item names a file. If so, it is looked up beside the table it stands in.
     reads_files: ClassVar[bool] = False
+    #: Whether fit loads weights that a high learning rate would spoil.
+    pretrained: bool = False
 
     def __init__(self, options: Any) -> None:
         super().__init__()

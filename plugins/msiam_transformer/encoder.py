@@ -79,6 +79,10 @@ class TransformerEncoder(Encoder):
     def dim(self) -> int:
         return self.model.config.hidden_size
 
+    @property
+    def pretrained(self) -> bool:
+        return self.options.model is not None
+
     @classmethod
     def accepts(cls, item: object) -> bool:
         return isinstance(item, str)

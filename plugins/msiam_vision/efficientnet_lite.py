@@ -61,6 +61,10 @@ class EfficientNetLite0(ImageEncoder):
     mean: ClassVar[tuple[float, ...]] = (127 / 255,)
     std: ClassVar[tuple[float, ...]] = (128 / 255,)
 
+    @property
+    def pretrained(self) -> bool:
+        return self.options.weights != "none"
+
     def build(self) -> nn.Module:
         return Network()
 
@@ -71,7 +75,7 @@ class EfficientNetLite0(ImageEncoder):
             ModelError: the file is not there, or holds another network's weights.
         """
         super().fit(items)
-        if self.options.weights != "none":
+        if self.pretrained:
             path = resolve(self.options.weights)
             state = read_state(path)
             load_whole(self.network, _renamed(state, self.network), path)

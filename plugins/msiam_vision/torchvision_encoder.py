@@ -58,6 +58,10 @@ class TorchvisionEncoder(ImageEncoder):
     def dim(self) -> int:
         return self._dim
 
+    @property
+    def pretrained(self) -> bool:
+        return self.options.weights != "none"
+
     def build(self) -> nn.Module:
         """The network with random weights; its last layer is gone.
 
@@ -85,7 +89,7 @@ class TorchvisionEncoder(ImageEncoder):
         """
         super().fit(items)
         weights = self.options.weights
-        if weights != "none":
+        if self.pretrained:
             if weights.endswith(SUFFIXES):
                 state = read_state(resolve(weights))
             else:
@@ -101,8 +105,7 @@ class TorchvisionEncoder(ImageEncoder):
             return {"input_size": (size, size)}
         if model in ("googlenet", "inception_v3"):
             # torchvision's weights for these expect another normalisation, which they then do.
-            pretrained = self.options.weights != "none"
-            return {"aux_logits": False, "init_weights": True, "transform_input": pretrained}
+            return {"aux_logits": False, "init_weights": True, "transform_input": self.pretrained}
         return {}
 
     def _fetched(self, name: str) -> dict[str, Tensor]:
