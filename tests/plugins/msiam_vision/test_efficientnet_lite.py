@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import cbook
-from msiam_vision.efficientnet_lite import THEIRS, ConvNorm, EfficientNetLite0
+from msiam_vision.efficientnet_lite import ConvNorm, EfficientNetLite0, _theirs
 from PIL import Image
 from torch import nn
 
@@ -29,11 +29,26 @@ def encoder(**options):
 def converted(network):
     """A state dict of the network with the converted weights' names, and a classifier."""
     state = {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
-    for name, tensor in network.state_dict().items():
-        for ours, theirs in THEIRS.items():
-            if f"{ours}." in name:
-                state["_" * name.startswith("blocks") + name.replace(ours, theirs)] = tensor
-    return state
+    return state | {_theirs(name): tensor for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("stem.conv.weight", "_conv_stem.weight"),
+        ("stem.norm.running_mean", "_bn0.running_mean"),
+        ("blocks.0.depthwise.conv.weight", "_blocks.0._depthwise_conv.weight"),
+        ("blocks.3.expand.conv.weight", "_blocks.3._expand_conv.weight"),
+        ("blocks.3.expand.norm.bias", "_blocks.3._bn0.bias"),
+        ("blocks.3.depthwise.norm.weight", "_blocks.3._bn1.weight"),
+        ("blocks.15.project.conv.weight", "_blocks.15._project_conv.weight"),
+        ("blocks.15.project.norm.running_var", "_blocks.15._bn2.running_var"),
+        ("head.conv.weight", "_conv_head.weight"),
+        ("head.norm.weight", "_bn1.weight"),
+    ],
+)
+def test_a_layer_has_its_name_in_the_converted_weights(ours, theirs):
+    assert ours in encoder(size=32).network.state_dict() and _theirs(ours) == theirs
 
 
 def test_its_size_and_width():
