@@ -194,8 +194,8 @@ def apply_override(content: Any, override: str) -> None:
     place[step] = value
 
 
-#: What a tower keeps when its encoder is swapped. The rest, the learning rate as well, was chosen
-#: for the old one.
+#: What a tower keeps when its encoder is swapped. The rest, the learning rate and whether it is
+#: frozen as well, was chosen for the old one.
 KEPT = {"encoder", "dim", "head", "normalize"}
 
 

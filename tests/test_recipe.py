@@ -277,7 +277,7 @@ def test_the_same_encoder_keeps_its_options():
 
 
 def test_what_a_swapped_tower_keeps_are_its_own_keys():
-    assert set(TowerOptions.model_fields) - {"learning_rate"} == KEPT
+    assert set(TowerOptions.model_fields) - {"learning_rate", "freeze"} == KEPT
 
 
 @pytest.mark.parametrize(

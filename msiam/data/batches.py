@@ -40,26 +40,30 @@ class BatchSampler(Sampler[list[int]]):
     """All rows once an epoch, shuffled, in batches of row numbers.
 
     The order depends on seed and epoch alone, so that a resumed run sees what it would have seen.
+    A single row that is left over joins the batch before it: alone it has no negatives, and a
+    batch norm cannot learn from it.
+
     Use it as ``DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=collator)``.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int = 0, drop_last: bool = False) -> None:
+    def __init__(self, n: int, batch_size: int, seed: int = 0) -> None:
         self.rows = Rows(n)
         self.batch_size = batch_size
         self.seed = seed
-        self.drop_last = drop_last
 
     def set_epoch(self, epoch: int) -> None:
         self.rows.set_epoch(epoch)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return max(1, whole) if rest == 1 else whole + (rest > 0)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng([self.seed, self.rows.epoch]).permutation(len(self.rows))
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+        for number in range(len(self)):
+            start = number * self.batch_size
+            stop = None if number == len(self) - 1 else start + self.batch_size
+            yield order[start:stop].tolist()
 
 
 class Collator:

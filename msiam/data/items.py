@@ -96,21 +96,29 @@ class Items:
                 row += 1
         return numbers
 
-    def prepare(self, encoder: Encoder, progress: Callable[[int], object] | None = None) -> None:
+    def prepare(
+        self,
+        encoder: Encoder,
+        used: np.ndarray | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         """Prepare each item once, by a fitted encoder; reject the rows of those it refuses.
 
         Args:
+            used: the numbers of the items to prepare; None: all.
             progress: told after each chunk how many items it had.
         """
-        self.features = []
+        numbers = np.arange(len(self)) if used is None else used
+        self.features = [np.empty(0, np.uint8)] * len(self)
         reasons: dict[int, str] = {}
-        for start in range(0, len(self), CHUNK):
-            features = encoder.prepare(self.values[start : start + CHUNK])
-            for number, feature in enumerate(features, start):
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK].tolist()
+            features = encoder.prepare([self.values[number] for number in chunk])
+            for number, feature in zip(chunk, features, strict=True):
                 if isinstance(feature, Rejected):
                     reasons[number] = feature.reason
-                    feature = np.empty(0, np.uint8)
-                self.features.append(feature)
+                else:
+                    self.features[number] = feature
             if progress is not None:
                 progress(len(features))
         self.refused[list(reasons)] = True
@@ -161,13 +169,16 @@ def _describe(value: Any) -> str:
 
 
 def write_rejected(
-    path: Path, rejected: Sequence[RejectedRow], total: int, allowed: float | None = ALLOWED_SHARE
+    path: Path,
+    rejected: Sequence[RejectedRow],
+    totals: Mapping[str, int],
+    allowed: float | None = ALLOWED_SHARE,
 ) -> None:
     """List rejected rows in a CSV file (table, row, column, reason); raise if they are too many.
 
     Args:
-        total: rows in all tables together, the rejected ones among them.
-        allowed: the largest share of them; None: any (``--allow-rejected``).
+        totals: table's name -> its rows, the rejected ones among them.
+        allowed: the largest share of a table's rows; None: any (``--allow-rejected``).
 
     Raises:
         DataError: more rows are rejected than allowed. The list is written all the same.
@@ -176,12 +187,13 @@ def write_rejected(
         writer = csv.writer(file)
         writer.writerow(RejectedRow._fields)
         writer.writerows(rejected)
-    count = len({(entry.table, entry.row) for entry in rejected})
-    if allowed is not None and count > allowed * total:
-        common = Counter((entry.column, entry.reason) for entry in rejected)
-        ((column, reason), times) = common.most_common(1)[0]
-        raise DataError(
-            f"{count} of {total} rows cannot be read, more than {allowed:.0%}; the commonest "
-            f"reason, {times} times: column '{column}': {reason}; {path} lists them; mend them, or "
-            "go on without them by --allow-rejected"
-        )
+    counts = Counter(table for table, _ in {(entry.table, entry.row) for entry in rejected})
+    for table, count in counts.items():
+        if allowed is not None and count > allowed * totals[table]:
+            common = Counter((e.column, e.reason) for e in rejected if e.table == table)
+            ((column, reason), times) = common.most_common(1)[0]
+            raise DataError(
+                f"{table}: {count} of {totals[table]} rows cannot be read, more than "
+                f"{allowed:.0%}; the commonest reason, {times} times: column '{column}': {reason}; "
+                f"{path} lists them; mend them, or go on without them by --allow-rejected"
+            )

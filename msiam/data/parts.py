@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from msiam.data.examples import Examples, labels
-from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
+from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, identity, write_rejected
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import split, without_leaks
+from msiam.errors import DataError
 from msiam.recipe import Data
 from msiam.towers.model import Model
 
@@ -25,21 +27,38 @@ class Parts:
     Attributes:
         items: by tower, its distinct items over all tables.
         examples: by part ("train", "validation", "test"); a part may be missing.
-        rows: how many rows all tables have together.
+        rows: table's name -> how many rows it has.
         notes: what was left out, and why, in plain sentences.
         rejected: rows set aside since an item of theirs cannot be read.
     """
 
     items: dict[str, Items]
     examples: dict[str, Examples]
-    rows: int
+    rows: dict[str, int]
     notes: list[str] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
 
     @property
     def held_out(self) -> str:
         """The part that figures are reported on: the test, or validation where there is none."""
-        return "test" if len(self.examples.get("test", ())) else "validation"
+        return "test" if "test" in self.examples else "validation"
+
+    def digest(self) -> str:
+        """Changes with any item, with any row, and with the part that a row is in."""
+        digest = hashlib.sha256()
+        for name, items in sorted(self.items.items()):
+            digest.update(f"{name} {len(items)}\n".encode())
+            for value in items.values:
+                if isinstance(value, str) and value.startswith("/"):  # data may be moved as a whole
+                    value = Path(value).name
+                digest.update(repr(identity(value)).encode())
+        for part, examples in sorted(self.examples.items()):
+            digest.update(part.encode())
+            for numbers in (*examples.columns.values(), examples.rows):
+                digest.update(np.ascontiguousarray(numbers).data)
+            if examples.same is not None:
+                digest.update(np.ascontiguousarray(examples.same).data)
+        return digest.hexdigest()[:16]
 
 
 def training_parts(
@@ -68,11 +87,11 @@ def training_parts(
 
     base = examples["table"]
     notes = []
-    shares = {"validation": _share(data.split.validation, base)}
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns)
         notes += _dropped(tables["table"], "test", dropped)
-    else:
+    shares = {"validation": _share(data.split.validation, base)}
+    if "test" not in tables and data.split.test > 0:
         shares["test"] = _share(data.split.test, base)
     chosen, note = split(base, columns, shares, seed)
     notes.append(note)
@@ -81,7 +100,7 @@ def training_parts(
         parts["test"] = examples["test"]
     if "more" in tables:
         more = examples["more"]
-        for part in ("validation", "test"):
+        for part in [part for part in parts if part != "train"]:
             more, dropped = without_leaks(more, parts[part], columns)
             notes += _dropped(tables["more"], part, dropped)
         parts["train"] = Examples.join([parts["train"], more], columns)
@@ -109,8 +128,8 @@ def test_part(data: Data, model: Model, source: Source) -> Parts:
     return Parts(items, {"test": examples}, _rows(tables))
 
 
-def _rows(tables: Mapping[str, Table]) -> int:
-    return sum(len(table) for table in tables.values())
+def _rows(tables: Mapping[str, Table]) -> dict[str, int]:
+    return {table.name: len(table) for table in tables.values()}
 
 
 def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
@@ -140,17 +159,23 @@ def examples_of(
 def prepare(
     parts: Parts, model: Model, rejected_file: Path, allow: bool, progress: Progress | None = None
 ) -> None:
-    """Prepare each item once, and leave out the rows of those that cannot be read.
+    """Prepare each item of the parts once, and leave out the rows of those that cannot be read.
 
     Raises:
-        DataError: more than 5 % of the rows cannot be read, and that is not allowed. They are
-            listed in ``rejected_file`` all the same.
+        DataError: more than 5 % of a table's rows cannot be read, and that is not allowed; none of
+            a part's can. They are listed in ``rejected_file`` all the same.
     """
     for name, items in parts.items.items():
-        items.prepare(model.tower(name).encoder, progress)
+        columns = [c for c, tower in model.columns.items() if tower == name]
+        used = [examples.columns[c] for examples in parts.examples.values() for c in columns]
+        items.prepare(model.tower(name).encoder, np.unique(np.concatenate(used)), progress)
         parts.rejected += items.rejected
     if parts.rejected:
         write_rejected(rejected_file, parts.rejected, parts.rows, None if allow else ALLOWED_SHARE)
+    else:
+        rejected_file.unlink(missing_ok=True)  # an earlier run's
     for part, examples in parts.examples.items():
         refused = [parts.items[model.columns[c]].refused[n] for c, n in examples.columns.items()]
         parts.examples[part] = examples.select(~np.any(refused, axis=0))
+        if len(parts.examples[part]) == 0:
+            raise DataError(f"{part}: none of its rows can be read; {rejected_file} says why")

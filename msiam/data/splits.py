@@ -35,6 +35,12 @@ def split(
     if n == 0:
         raise DataError("there is no row to split; give a table with rows that can be read")
     wanted = {part: max(round(share * n), int(share > 0)) for part, share in shares.items()}
+    if sum(wanted.values()) >= n:
+        asked = ", ".join(f"{size} for {part}" for part, size in wanted.items())
+        raise DataError(
+            f"the split asks for {asked} of {n} rows, which leaves none for training; give more "
+            "rows, or smaller parts"
+        )
     _, first, component, sizes = np.unique(
         row_components(examples.columns, towers),
         return_index=True,

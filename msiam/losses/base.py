@@ -45,8 +45,8 @@ class Loss(nn.Module, ABC):
     columns: ClassVar[tuple[int, ...]] = (2,)
     #: Whether it needs labelled pairs (``same``); False: rows may be labelled or all positive.
     labelled: ClassVar[bool] = False
-    #: Whether rows are compared with one another, so that the batch counts as a whole.
-    in_batch: ClassVar[bool] = False
+    #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
+    euclidean: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:
         super().__init__()
@@ -83,6 +83,7 @@ class WeightedSum(nn.Module):
         super().__init__()
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
+        self.options = [loss.options for loss in losses]
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         terms = [

@@ -36,6 +36,7 @@ class Contrastive(Loss):
 
     Options = ContrastiveOptions
     labelled = True
+    euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         left, right = embeddings.values()

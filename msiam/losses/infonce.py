@@ -44,7 +44,6 @@ class InfoNCE(Loss):
     """
 
     Options = InfoNCEOptions
-    in_batch = True
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)

@@ -26,7 +26,8 @@ class TripletOptions(Options):
 class Triplet(Loss):
     """max(d(anchor, positive) − d(anchor, negative) + margin, 0), averaged over the triplets.
 
-    With three columns, they are anchor, positive and negative. With two, each positive row is an
+    With three columns, they are anchor, positive and negative; a row whose negative belongs to
+    the anchor's group costs nothing. With two, each positive row is an
     anchor with its positive, and a miner picks the negative out of the batch's second column.
 
     Paper: FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR 2015.
@@ -34,7 +35,7 @@ class Triplet(Loss):
 
     Options = TripletOptions
     columns = (2, 3)
-    in_batch = True
+    euclidean = True
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -43,10 +44,13 @@ class Triplet(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         anchor, positive, *rest = embeddings.values()
-        if rest:
-            return self._cost(anchor, positive, rest[0]).mean()
-        one, other = list(embeddings)
-        kept = targets.positive(len(anchor), anchor.device).nonzero().squeeze(1)
+        one, *_, other = list(embeddings)
+        kept = targets.positive(len(anchor), anchor.device)
+        if rest:  # but those whose negative is known to match through other rows
+            kept = kept & (targets.groups[one] != targets.groups[other])
+            cost = self._cost(anchor[kept], positive[kept], rest[0][kept])
+            return cost.sum() / max(len(cost), 1)
+        kept = kept.nonzero().squeeze(1)
         chosen = self.miner.choose(
             anchor[kept].detach(),
             positive.detach(),

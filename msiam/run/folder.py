@@ -16,13 +16,15 @@ from msiam.paths import room_on_disk
 class RunFolder:
     """The names of a run's files.
 
-    recipe.yaml as resolved, model/, metrics.json, calibration.json, rejected.csv, report.html;
-    checkpoints/ while training is under way.
+    recipe.yaml as resolved, data.json (a digest of its rows), model/, metrics.json,
+    calibration.json, rejected.csv, report.html; checkpoints/ and start/ (the model before its
+    first step) while training is under way.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.recipe = self.path / "recipe.yaml"
+        self.data = self.path / "data.json"
         self.model = self.path / "model"
         self.metrics = self.path / "metrics.json"
         self.calibration = self.path / "calibration.json"
@@ -30,13 +32,14 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.lock = self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
+        self.start = self.path / "start"
 
     @property
     def finished(self) -> bool:
         return self.metrics.is_file() and self.model.is_dir()
 
-    def claim(self, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a new run, or for one that goes on.
+    def check(self, resume: bool, overwrite: bool) -> None:
+        """Whether the folder is ready for a new run, or for one that goes on. Changes nothing.
 
         Raises:
             RunError: a run is there already and neither ``resume`` nor ``overwrite`` is asked for;
@@ -53,14 +56,23 @@ class RunFolder:
                 state = "a finished run" if self.finished else "an unfinished run"
                 raise RunError(
                     f"{self.path}: holds {state}; go on with --resume, begin again with "
-                    "--overwrite, or give another folder with --out"
+                    "--overwrite, or give another folder with --out (in Python: resume=True, "
+                    "overwrite=True, folder=...)"
                 )
-            for path in (self.checkpoints, self.model):
-                shutil.rmtree(path, ignore_errors=True)
-            for path in (self.metrics, self.calibration, self.rejected, self.report):
-                path.unlink(missing_ok=True)
         elif any(path not in (self.lock, self.rejected) for path in self.path.iterdir()):
             raise RunError(f"{self.path}: holds something that is no run; give an empty folder")
+
+    def clear(self) -> None:
+        """Remove an old run, all but its list of rejected rows, which the new one has written."""
+        for path in (self.checkpoints, self.start, self.model):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.metrics, self.calibration, self.report, self.recipe, self.data):
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what only an unfinished run needs."""
+        for path in (self.checkpoints, self.start):
+            shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

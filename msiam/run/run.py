@@ -90,13 +90,16 @@ class Run:
         data = self.recipe.data
         if table is not None:
             parts = test_part(data, self.model, table)
-        elif data.table == GIVEN:
+        elif GIVEN in (data.table, data.test):
             raise RunError(
                 f"{self.folder.path}: was trained on rows given from Python; give a table"
             )
         else:
             parts = training_parts(data, self.model, self.recipe.train.seed)
-            parts.examples.pop("train")
+            check_rows(
+                self.folder, parts, f"give the table: msiam evaluate {self.folder.path} TABLE"
+            )
+            parts.examples = {parts.held_out: parts.examples[parts.held_out]}
         rejected = self.folder.path / "evaluation-rejected.csv"
         prepare_items(parts, self.model, rejected, allow_rejected, console)
         evaluators = build_evaluators(self.recipe.evaluate)
@@ -140,9 +143,27 @@ def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
     """
     gallery = Gallery.open(folder)
     place = Path(run) if run is not None else gallery.run
-    if place is None or not place.is_dir():
+    if place is None:
+        raise RunError(f"{folder}: was built from a model alone; name its run with --run")
+    if not place.is_dir():
         raise RunError(f"{folder}: its run is not at {place}; name it with --run")
     return gallery.attach(load(place).model)
+
+
+def check_rows(place: RunFolder, parts: Parts, instead: str) -> None:
+    """Raise unless the parts are those that the run was begun with.
+
+    Rows that were added or moved since would be dealt out anew, training rows to the test.
+
+    Raises:
+        RunError: they are not; the message ends with what to do instead.
+    """
+    begun = json.loads(place.data.read_text(encoding="utf-8")) if place.data.is_file() else {}
+    if begun.get("digest") != parts.digest():
+        raise RunError(
+            f"{place.path}: its tables have changed since it was begun, so that its held-out rows "
+            f"are not known any more; {instead}"
+        )
 
 
 def prepare_items(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,20 @@ from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
 from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
+from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
-from msiam.recipe import GIVEN, Recipe
+from msiam.recipe import GIVEN, EvaluatorTerm, LossTerm, Recipe, Train
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
-from msiam.run.run import QUIET, Run, load, prepare_items
+from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
 from msiam.towers.model import Model, pick_device
+from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before
 from msiam.training.objective import Objective, build_loss
 from msiam.training.progress import ShowProgress, items_bar
-from msiam.training.trainer import MarkComplete, Trainer, last_checkpoint, training_arguments
+from msiam.training.trainer import Trainer, training_arguments
+
+#: A pretrained encoder that learns faster than this loses what it was chosen for.
+KEEPS_PRETRAINED = 3e-4
 
 
 def train(
@@ -65,10 +69,18 @@ def train(
         MsiamError: a recipe, table, plugin or folder is not as it should be; the message says
             what would be right.
     """
-    recipe = _recipe(what, folder, label, loss, settings, given=data is not None)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RunError("msiam trains in one process so far; start it without torchrun")
+    recipe = _recipe(what, folder, label, loss, settings, data is not None, test is not None)
     place = RunFolder(folder or Path("runs") / recipe.name)
     with place.writing():
-        place.claim(resume, overwrite)
+        place.check(resume, overwrite)
+        transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
+        transformers.set_seed(recipe.train.seed)
+        model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
+        objective = build_loss(recipe.loss, model, recipe.data.label is not None)
+        evaluators = build_evaluators(recipe.evaluate)
+        recipe = _resolved(recipe, model, objective, evaluators)
         if resume:
             if Recipe.read(place.recipe) != recipe:
                 raise RunError(
@@ -77,32 +89,44 @@ def train(
                 )
             if place.finished:
                 return load(place.path)
-        return _train(recipe, what, place, data, test, allow_rejected, console)
+        parts = training_parts(recipe.data, model, recipe.train.seed, data, test)
+        if resume:
+            check_rows(place, parts, "begin again with --overwrite")
+        return _train(
+            recipe, model, objective, evaluators, parts, place, resume, allow_rejected, console
+        )
 
 
 def _train(
     recipe: Recipe,
-    what: Any,
+    model: Model,
+    loss: nn.Module,
+    evaluators: dict[str, Evaluator],
+    parts: Parts,
     place: RunFolder,
-    source: Source | None,
-    test: Source | None,
+    resume: bool,
     allow_rejected: bool,
     console: Console,
 ) -> Run:
-    began = time.perf_counter()
-    transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
-    transformers.set_seed(recipe.train.seed)
-    model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
-    loss = build_loss(recipe.loss, list(recipe.columns), recipe.data.label is not None)
-    evaluators = build_evaluators(recipe.evaluate)
-    parts = training_parts(recipe.data, model, recipe.train.seed, source, test)
-    _fit(model, parts, console)
+    if resume and place.start.is_dir():
+        model.restore(place.start)
+    else:
+        _fit(model, parts)
+    model.to(pick_device())  # where frozen encoders run before training begins
+    _introduce(model, parts, recipe.train, console)
+    digest = parts.digest()
     prepare_items(parts, model, place.rejected, allow_rejected, console)
     for note in parts.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 
-    write_text(place.recipe, recipe.to_yaml())  # from here on there is a run to resume
-    history = _optimise(recipe, model, loss, evaluators, parts, place, console)
+    if not resume:
+        place.clear()
+        write_text(place.data, json.dumps({"digest": digest}))
+        write_text(place.recipe, recipe.to_yaml())  # from here on there is a run to resume
+    if not place.start.is_dir():
+        # What fit learns need not be the same a second time, nor its source still be there.
+        model.save(place.start)
+    history, seconds = _optimise(recipe, model, loss, evaluators, parts, place, console)
     model.eval()
     calibration = Calibration.fit(*pair_scores(embed_part(model, parts, "validation")))
     model.save(place.model)
@@ -113,10 +137,10 @@ def _train(
     run = Run(place, model, recipe, dict(found.metrics), calibration)
     watched = next(iter(evaluators.values())).primary
     report_run(place.report, run, parts, found, history, watched)
-    run.metrics["training"] = _facts(parts, model, history, began)
+    run.metrics["training"] = _facts(parts, model, history, seconds())
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
-    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    place.tidy()
     return run
 
 
@@ -128,8 +152,13 @@ def _optimise(
     parts: Parts,
     place: RunFolder,
     console: Console,
-) -> list[dict[str, Any]]:
-    """Train ``model`` in place; returns the trainer's log, one dict an entry."""
+) -> tuple[list[dict[str, Any]], Callable[[], float]]:
+    """Train ``model`` in place.
+
+    Returns:
+        The trainer's log, one dict an entry; and what tells the seconds that all sessions of this
+        training took so far.
+    """
     settings, examples = recipe.train, parts.examples["train"]
     watched = next(iter(evaluators.values()))
 
@@ -139,26 +168,37 @@ def _optimise(
 
     sampler = BatchSampler(len(examples), settings.batch_size, settings.seed)
     progress = ShowProgress(console, watched.primary, settings.batch_size)
-    callbacks: list[transformers.TrainerCallback] = [MarkComplete(), progress]
+    checkpoint = last_checkpoint(place.checkpoints)
+    keeper = KeepCheckpoints(seconds_before(checkpoint))
+    callbacks: list[transformers.TrainerCallback] = [keeper, progress]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
     trainer = Trainer(
         Objective(model, loss),
-        training_arguments(settings, place.checkpoints, len(sampler), watched.primary),
+        training_arguments(
+            settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
+        ),
         Collator(examples, model.columns, parts.items, model.encoders),
         sampler,
         validate,
         callbacks=callbacks,
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    checkpoint = last_checkpoint(place.checkpoints)
+    if checkpoint and trainer.take_finished(checkpoint):
+        return trainer.state.log_history, lambda: keeper.seconds
     with progress:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.state.log_history
+    return trainer.state.log_history, lambda: keeper.seconds
 
 
 def _recipe(
-    what: Any, folder: Any, label: Any, loss: Any, settings: dict[str, Any], given: bool
+    what: Any,
+    folder: Any,
+    label: Any,
+    loss: Any,
+    settings: dict[str, Any],
+    table_given: bool,
+    test_given: bool,
 ) -> Recipe:
     """The recipe that ``train`` was asked for, whichever way it was said."""
     if isinstance(what, Model):
@@ -166,6 +206,7 @@ def _recipe(
         content = {**what.describe(), "data": data, "train": settings}
         content |= {"name": Path(folder).name} if folder else {}
         content |= {"loss": loss} if loss else {}
+        content["data"] |= {"test": GIVEN} if test_given else {}
         return Recipe.parse(content, "train")
     if label or loss or settings:
         raise RecipeError(
@@ -176,12 +217,27 @@ def _recipe(
         if isinstance(what, Recipe)
         else (Recipe.parse(dict(what)) if isinstance(what, Mapping) else Recipe.read(what))
     )
-    if given:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"table": GIVEN})})
-    return recipe
+    given = ({"table": GIVEN} if table_given else {}) | ({"test": GIVEN} if test_given else {})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=given)})
 
 
-def _fit(model: Model, parts: Parts, console: Console) -> None:
+def _resolved(
+    recipe: Recipe, model: Model, loss: WeightedSum, evaluators: dict[str, Evaluator]
+) -> Recipe:
+    """The recipe with every option said, since the defaults of another version may be others."""
+    losses = [
+        LossTerm(name=term.name, weight=term.weight, **options.model_dump(mode="json"))
+        for term, options in zip(recipe.loss, loss.options, strict=True)
+    ]
+    judges = [
+        EvaluatorTerm(name=name, **evaluator.options.model_dump(mode="json"))
+        for name, evaluator in evaluators.items()
+    ]
+    towers = model.describe()["towers"]
+    return recipe.model_copy(update={"towers": towers, "loss": losses, "evaluate": judges})
+
+
+def _fit(model: Model, parts: Parts) -> None:
     """Let towers without weights learn what they need from the training items alone."""
     train = parts.examples["train"]
     for name, items in parts.items.items():
@@ -190,6 +246,17 @@ def _fit(model: Model, parts: Parts, console: Console) -> None:
             columns = [c for c, t in model.columns.items() if t == name]
             used = np.unique(np.concatenate([train.columns[c] for c in columns]))
             tower.fit([items.values[number] for number in used])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RecipeError(
+            "towers: nothing is left to train, since every encoder is frozen and has no head; "
+            "set head: linear, or leave one freeze out"
+        )
+
+
+def _introduce(model: Model, parts: Parts, settings: Train, console: Console) -> None:
+    """Say what each tower is, and warn where its weights are about to be spoilt."""
+    for name, items in parts.items.items():
+        tower = model.tower(name)
         trained = f" ({tower.parameter_count(trained=True):,} trained)"
         console.print(
             f"tower {name}: {tower.options.encoder}, {tower.parameter_count():,} parameters"
@@ -197,16 +264,18 @@ def _fit(model: Model, parts: Parts, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise RecipeError(
-            "towers: nothing is left to train, since every encoder is frozen and has no head; "
-            "set head: linear, or leave one freeze out"
-        )
-    model.to(pick_device())  # where frozen encoders run before training begins
+        rate = tower.options.learning_rate or settings.learning_rate
+        if tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
+            console.print(
+                f"tower {name}: is pretrained, and at the learning rate {rate:g} it soon forgets "
+                f"what it knows; 1e-5 to 1e-4 suits it: set towers.{name}.learning_rate",
+                style="yellow",
+                soft_wrap=True,
+            )
 
 
 def _facts(
-    parts: Parts, model: Model, history: list[dict[str, Any]], began: float
+    parts: Parts, model: Model, history: list[dict[str, Any]], seconds: float
 ) -> dict[str, float]:
     """What the training was, for metrics.json."""
     sizes = {f"{part}_rows": len(examples) for part, examples in parts.examples.items()}
@@ -215,5 +284,5 @@ def _facts(
         "rejected_rows": len(parts.rejected),
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": max((entry.get("step", 0) for entry in history), default=0),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(seconds, 1),
     }

@@ -37,17 +37,25 @@ class Objective(nn.Module):
         return {"loss": self.loss(by_column, Targets(dict(groups), same))}
 
 
-def build_loss(terms: Sequence[LossTerm], columns: Sequence[str], labelled: bool) -> nn.Module:
+def build_loss(terms: Sequence[LossTerm], model: Model, labelled: bool) -> WeightedSum:
     """A recipe's loss, checked against what it will be given.
 
     Raises:
         PluginError: no such loss.
-        RecipeError: an unknown option; a loss that does not fit the columns or lacks labels.
+        RecipeError: an unknown option; a loss that does not fit the columns, lacks labels, or
+            works on distances where embeddings are not normalised.
     """
+    normalized = all(model.tower(name).options.normalize for name in model.towers)
     losses = []
     for term in terms:
         cls = registry().find("loss", term.name, "loss.name").load()
-        cls.check(term.name, columns, labelled)
+        cls.check(term.name, list(model.columns), labelled)
+        if cls.euclidean and not normalized:
+            raise RecipeError(
+                f"loss.name: {term.name} works on distances, and models are compared by inner "
+                "product, which ranks alike only for embeddings of length 1; leave out "
+                "normalize: false, or take infonce"
+            )
         losses.append(cls(parse_options(cls, term.options, f"loss ({term.name})")))
     if not losses:
         raise RecipeError("loss: names none; see msiam plugins")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 import torch
 import transformers
 from torch.utils.data import DataLoader
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from msiam.data.batches import BatchSampler, Collator
 from msiam.errors import TrainingError
 from msiam.recipe import Train
 from msiam.training.objective import Objective
-
-#: Written into a checkpoint when all of its files are there.
-COMPLETE = "complete"
 
 
 class Trainer(transformers.Trainer):
@@ -59,6 +56,18 @@ class Trainer(transformers.Trainer):
             )
         return loss
 
+    def take_finished(self, checkpoint: Path) -> bool:
+        """If a checkpoint is of the last step, take the best weights, for nothing is left to train.
+
+        transformers.Trainer would take one step more.
+        """
+        state = transformers.TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < self.args.max_steps:
+            return False
+        self.state = state
+        self._load_from_checkpoint(state.best_model_checkpoint or str(checkpoint))
+        return True
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics = {f"eval_{name}": value for name, value in self.validate().items()}
         self.log(metrics)
@@ -95,47 +104,29 @@ def parameter_groups(objective: Objective, args: Any) -> list[dict[str, Any]]:
     return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
 
 
-class MarkComplete(transformers.TrainerCallback):
-    """Marks a checkpoint once it is whole, so that one cut off in writing is never resumed."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; those cut off in writing are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).is_file():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
 def training_arguments(
-    settings: Train, folder: Path, steps_per_epoch: int, metric: str
+    settings: Train, folder: Path, steps_per_epoch: int, metric: str, resumed: bool = False
 ) -> transformers.TrainingArguments:
     """What transformers.Trainer is told. Checkpoints are taken whenever validation is looked at."""
     steps = settings.max_steps or math.ceil(settings.epochs * steps_per_epoch)
     every = max(1, math.ceil(steps / settings.evaluations))
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup_steps=math.ceil(settings.warmup * steps),
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
         bf16=use_bf16(settings.precision),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy=IntervalStrategy.STEPS,
-        eval_on_start=True,  # a baseline for the report; and what cannot be measured fails at once
+        # A baseline for the report, and what cannot be measured fails at once. Not when resumed:
+        # early stopping would count the same evaluation twice.
+        eval_on_start=not resumed,
         eval_steps=every,
         save_strategy=SaveStrategy.STEPS,
         save_steps=every,
-        save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{metric}",
         greater_is_better=True,
@@ -148,6 +139,13 @@ def training_arguments(
         seed=settings.seed,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # On several GPUs one process takes one: DataParallel would cut items and rows apart.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+#: What transformers calls our schedules. Its "constant" has no warm-up.
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 def use_bf16(precision: str) -> bool:
@@ -155,7 +153,7 @@ def use_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     known = getattr(torch.cpu, "get_capabilities", None)  # an older torch lacks it
     capabilities: dict[str, Any] = known() if known else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

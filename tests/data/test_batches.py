@@ -17,16 +17,19 @@ from msiam.data.items import Items
 from msiam.data.sources import open_table
 
 
-@given(st.integers(0, 50), st.integers(1, 12), st.booleans(), st.integers(0, 3))
-def test_every_row_once_an_epoch(n, size, drop_last, epoch):
-    sampler = BatchSampler(n, size, seed=1, drop_last=drop_last)
+@given(st.integers(0, 50), st.integers(2, 12), st.integers(0, 3))
+def test_every_row_once_an_epoch(n, size, epoch):
+    sampler = BatchSampler(n, size, seed=1)
     sampler.set_epoch(epoch)
     batches = list(sampler)
     assert len(batches) == len(sampler)
-    assert all(len(batch) == size for batch in batches[: None if drop_last else -1])
-    rows = [row for batch in batches for row in batch]
-    assert len(set(rows)) == len(rows) == (n // size * size if drop_last else n)
-    assert set(rows) <= set(range(n))
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert sorted(row for batch in batches for row in batch) == list(range(n))
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (9, [4, 5]), (10, [4, 4, 2]), (5, [5])])
+def test_a_single_row_left_over_joins_the_batch_before(n, sizes):
+    assert [len(batch) for batch in BatchSampler(n, 4)] == sizes
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

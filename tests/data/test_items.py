@@ -30,7 +30,7 @@ def test_items_are_shared_by_columns_and_tables_and_prepared_once(words):
     assert items.numbers["train", "right"].tolist() == [1, 2]
     assert items.numbers["test", "left"].tolist() == [2]
     told = []
-    items.prepare(words, told.append)
+    items.prepare(words, progress=told.append)
     assert words.prepared == items.values
     assert sum(told) == len(items) == 4
     assert [feature.tolist() for feature in items.features] == [[1], [1], [1], [1, 1]]
@@ -155,7 +155,7 @@ def test_rejected_rows_are_listed(tmp_path):
         RejectedRow("t.csv", 3, "left", 'empty, "really"'),
         RejectedRow("t.csv", 5, "right", "null"),
     ]
-    write_rejected(tmp_path / "rejected.csv", rejected, total=100)
+    write_rejected(tmp_path / "rejected.csv", rejected, totals={"t.csv": 100})
     with (tmp_path / "rejected.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["table", "row", "column", "reason"],
@@ -169,12 +169,18 @@ def test_too_many_rejected_rows_stop_the_run_and_are_listed_all_the_same(tmp_pat
     path = tmp_path / "rejected.csv"
     rejected = [RejectedRow("t", row, column, "null") for row in range(6) for column in ("a", "b")]
     with pytest.raises(DataError) as caught:
-        write_rejected(path, [*rejected, RejectedRow("t", 0, "b", "null")], total=100)
+        write_rejected(path, [*rejected, RejectedRow("t", 0, "b", "null")], totals={"t": 100})
     message = str(caught.value)
-    assert message.startswith("6 of 100 rows cannot be read, more than 5%")
+    assert message.startswith("t: 6 of 100 rows cannot be read, more than 5%")
     assert "7 times: column 'b': null" in message
     assert str(path) in message
     assert "--allow-rejected" in message
     assert len(path.read_text().splitlines()) == 14
-    write_rejected(path, rejected, total=100, allowed=None)
-    write_rejected(path, rejected[:10], total=100)
+    write_rejected(path, rejected, totals={"t": 100}, allowed=None)
+    write_rejected(path, rejected[:10], totals={"t": 100})
+
+
+def test_a_small_table_whose_rows_are_all_rejected_is_not_hidden_by_a_large_one(tmp_path):
+    rejected = [RejectedRow("test.csv", row, "a", "null") for row in range(3)]
+    with pytest.raises(DataError, match=r"test\.csv: 3 of 3 rows"):
+        write_rejected(tmp_path / "r.csv", rejected, totals={"train.csv": 10_000, "test.csv": 3})

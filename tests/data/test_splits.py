@@ -118,7 +118,7 @@ def test_a_part_without_a_share_stays_empty_and_few_rows_still_give_one_each():
     examples = examples_of([(2 * n, 2 * n + 1) for n in range(4)])
     parts, _ = split(examples, SIAMESE, {"validation": 0.1, "test": 0})
     assert [len(parts[part]) for part in ("validation", "test", "train")] == [1, 0, 3]
-    with pytest.raises(DataError, match="leaves no row for train"):
+    with pytest.raises(DataError, match="asks for 1 for validation, 1 for test of 2 rows"):
         split(examples.select(np.array([0, 1])), SIAMESE, SHARES)
     with pytest.raises(DataError, match="no row to split"):
         split(examples.select(np.array([], int)), SIAMESE, SHARES)

@@ -45,13 +45,17 @@ def two_columns(targets: Targets, margin=0.2, distance_kind="squared"):
 
 @pytest.fixture
 def loss(make):
-    """The loss as a function of matrices. Three columns need no targets."""
+    """The loss as a function of matrices. Without targets, each row and its negative are apart."""
 
     def loss(targets=None, **options):
         module = make(Triplet, **options)
-        return lambda *vectors: module(
-            dict(zip("abc", vectors, strict=False)), targets or Targets({})
-        )
+
+        def cost(*vectors):
+            rows = torch.arange(len(vectors[0]))
+            apart = Targets({"a": rows, "b": rows, "c": -1 - rows})
+            return module(dict(zip("abc", vectors, strict=False)), targets or apart)
+
+        return cost
 
     return loss
 
@@ -67,6 +71,16 @@ def test_by_hand(loss):
     assert squared.item() == pytest.approx((9 - 4 + 0.5) / 2)
     plain = loss(margin=0.5, distance="euclidean")(anchor, positive, negative)
     assert plain.item() == pytest.approx((3 - 2 + 0.5) / 2)
+
+
+def test_a_negative_that_is_known_to_match_costs_nothing(loss, unit):
+    vectors = [unit(3, seed=seed) for seed in range(3)]
+    rows = torch.arange(3)
+    targets = Targets({"a": rows, "b": rows, "c": torch.tensor([9, 1, 9])})
+    kept = [part[[0, 2]] for part in vectors]
+    assert loss(targets, margin=3)(*vectors).item() == pytest.approx(loss(margin=3)(*kept).item())
+    labelled = Targets({"a": rows, "b": rows, "c": rows + 9}, torch.tensor([True, False, True]))
+    assert loss(labelled, margin=3)(*vectors).item() == pytest.approx(loss(margin=3)(*kept).item())
 
 
 @pytest.mark.parametrize("kind", ["squared", "euclidean"])

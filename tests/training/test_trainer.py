@@ -1,5 +1,6 @@
 """transformers.Trainer as msiam uses it: what resumes, what stops it, what decays."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,20 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from msiam_lstm.encoder import LstmEncoder
+from rich.console import Console
 
 import msiam
 from msiam.data.batches import BatchSampler
-from msiam.errors import TrainingError
+from msiam.errors import RecipeError, RunError, TrainingError
 from msiam.recipe import Train
+from msiam.run.folder import RunFolder
+from msiam.training.checkpoints import COMPLETE
 from msiam.training.objective import Objective, build_loss
-from msiam.training.trainer import (
-    COMPLETE,
-    last_checkpoint,
-    parameter_groups,
-    training_arguments,
-    use_bf16,
-)
+from msiam.training.trainer import parameter_groups, training_arguments, use_bf16
 
 ROWS = [
     {"a": f"where is the {colour} {thing} number {n}", "b": f"the {thing} {n}, the {colour} one"}
@@ -30,20 +30,30 @@ ROWS = [
     for thing in ("cat", "dog", "house", "boat", "tree")
 ]
 
+WORDS = {"encoder": "lstm", "dim": 32, "hidden": 32, "dropout": 0.3, "word_dropout": 0.1}
+PIECES = {
+    "encoder": "transformer", "dim": 32, "vocabulary": 300, "config": {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32
+    },
+}  # fmt: skip
+#: Checkpoints in the middle of an epoch of 5 steps, and an end that early stopping brings.
+TRAIN = {"epochs": 12, "batch_size": 16, "evaluations": 8, "patience": 3}
+RECIPES = {
+    "siamese": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN),
+    "two encoders": ({"a": "one", "b": "two"}, {"one": WORDS, "two": PIECES}, TRAIN),
+    "killed in the end": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN | {"evaluations": 1}),
+}
 SCRIPT = """
 import sys
 import torch
 import msiam
 sys.path.insert(0, {here!r})
-from test_trainer import ROWS
+from test_trainer import RECIPES, ROWS
 torch.set_num_threads(1)
+columns, towers, settings = RECIPES[sys.argv[2]]
 recipe = {{
-    "name": "run",
-    "data": {{"table": "given"}},
-    "columns": {{"a": "text", "b": "text"}},
-    "towers": {{"text": {{"encoder": "lstm", "dim": 32, "hidden": 32, "dropout": 0.3}}}},
-    "loss": "infonce",
-    "train": {{"epochs": 12, "batch_size": 16, "evaluations": 12, "patience": 50}},
+    "name": "run", "data": {{"table": "given"}}, "columns": columns, "towers": towers,
+    "loss": "infonce", "train": settings,
 }}
 msiam.train(recipe, ROWS, folder=sys.argv[1], resume="--resume" in sys.argv)
 """
@@ -58,33 +68,21 @@ def weights(folder: Path) -> bytes:
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_resuming_after_kill_9_gives_the_weights_bit_for_bit(tmp_path: Path) -> None:
-    whole = start(tmp_path / "whole")
-    cut = start(tmp_path / "cut")
+@pytest.mark.parametrize("which", RECIPES)
+def test_resuming_after_kill_9_gives_the_weights_bit_for_bit(which: str, tmp_path: Path) -> None:
+    whole = start(tmp_path / "whole", which)
+    cut = start(tmp_path / "cut", which)
     deadline = time.monotonic() + 300
     while not list((tmp_path / "cut").glob("checkpoints/checkpoint-*/" + COMPLETE)):
         assert cut.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.005)
     os.kill(cut.pid, signal.SIGKILL)
     assert cut.wait() == -signal.SIGKILL
-    assert not (tmp_path / "cut" / "model").exists()
-    assert start(tmp_path / "cut", "--resume").wait() == 0
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    assert start(tmp_path / "cut", which, "--resume").wait() == 0
     assert whole.wait() == 0
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
-
-
-def test_a_checkpoint_cut_off_in_writing_is_not_resumed(tmp_path: Path) -> None:
-    for step, whole in ((9, True), (10, True), (100, False)):
-        checkpoint = tmp_path / f"checkpoint-{step}"
-        checkpoint.mkdir()
-        if whole:
-            (checkpoint / COMPLETE).touch()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert not (tmp_path / "checkpoint-100").exists()
-
-
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path / "nothing") is None
+    assert not (tmp_path / "cut" / "start").exists()
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(tmp_path: Path) -> None:
@@ -93,9 +91,38 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(tmp_path: Path) -> N
         msiam.train(model, ROWS, folder=tmp_path / "run", epochs=50, learning_rate=1e30)
 
 
-def test_loss_state_is_in_the_checkpoint() -> None:
-    objective = small_objective()
-    assert "loss.losses.0.log_scale" in objective.state_dict()
+def test_loss_state_is_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunFolder, "tidy", lambda self: None)
+    msiam.train(small_model(), ROWS, folder=tmp_path / "run", max_steps=3)
+    (file,) = tmp_path.glob("run/checkpoints/checkpoint-3/model.safetensors")
+    saved = safetensors.torch.load_file(file)
+    assert saved["loss.losses.0.log_scale"] != torch.tensor(0.07).log().neg()
+
+
+def test_distances_of_vectors_of_any_length_are_refused(tmp_path: Path) -> None:
+    model = small_model(normalize=False)
+    with pytest.raises(RecipeError, match=r"triplet works on distances.*normalize: false"):
+        msiam.train(model, ROWS, folder=tmp_path / "run", loss="triplet")
+    msiam.train(model, ROWS, folder=tmp_path / "run", loss="infonce", max_steps=1)
+
+
+def test_a_pretrained_encoder_at_a_high_rate_gets_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LstmEncoder, "pretrained", True)
+    for rate, warned in ((1e-3, True), (1e-4, False)):
+        console = Console(record=True, width=300, file=io.StringIO())
+        msiam.train(
+            small_model(), ROWS, folder=tmp_path / "run",
+            learning_rate=rate, max_steps=1, overwrite=True, console=console,
+        )  # fmt: skip
+        assert ("soon forgets" in console.export_text()) == warned
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="one process"):
+        msiam.train(small_model(), ROWS, folder=tmp_path / "run")
 
 
 def test_an_encoder_may_have_its_own_learning_rate() -> None:
@@ -127,7 +154,7 @@ def test_max_steps_wins_over_epochs() -> None:
 def test_precision_is_as_asked_for() -> None:
     assert use_bf16("bf16") and not use_bf16("fp32")
     if torch.cuda.is_available():
-        assert use_bf16("auto") == torch.cuda.is_bf16_supported()
+        assert use_bf16("auto") == torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         flags = Path("/proc/cpuinfo").read_text().split()
         assert use_bf16("auto") == ("avx512_bf16" in flags or "amx_bf16" in flags)
@@ -160,4 +187,4 @@ def small_objective(**tower: float) -> Objective:
     recipe = msiam.Recipe.parse(
         {"data": {"table": "x"}, "columns": model.columns, "towers": {"text": {"encoder": "lstm"}}}
     )
-    return Objective(model, build_loss(recipe.loss, list(model.columns), labelled=False))
+    return Objective(model, build_loss(recipe.loss, model, labelled=False))
