@@ -195,6 +195,14 @@ def test_restored_it_needs_no_file_of_vectors(tmp_path, vectors):
     assert torch.equal(vectors_of(other.eval(), TEXTS), vectors_of(encoder, TEXTS))
 
 
+def test_a_folder_that_counts_no_rows_has_one_for_each_token(tmp_path, vectors):
+    encoder = with_vectors(vectors)
+    encoder.save(tmp_path)
+    (tmp_path / "lstm.json").write_text('{"vectors": 2}')  # as it once was written
+    encoder.restore(tmp_path)
+    assert encoder.embedding.num_embeddings == encoder._tokenizer.get_vocab_size()
+
+
 def test_the_fingerprint_changes_with_a_weight_and_with_the_tokenizer():
     encoder = fitted()
     prints = {encoder.fingerprint()}
