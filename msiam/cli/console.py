@@ -11,14 +11,15 @@ from rich.table import Table
 
 from msiam.errors import DataError, RecipeError
 
-#: People read stderr while results go to stdout, so that a script can take them.
-progress = Console(stderr=True)
-output = Console()
+# People read stderr while results go to stdout, so that a script can take them. What is printed is
+# mostly the user's own (texts, paths, reasons): "[note]" in it is no markup, ":car:" no emoji.
+progress = Console(stderr=True, markup=False, emoji=False, highlight=False)
+output = Console(markup=False, emoji=False, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """A result for scripts: JSON on stdout, and nothing else there."""
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    """A result for scripts: JSON on stdout, and nothing else there. A date is as it prints."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:

@@ -58,7 +58,7 @@ def demo(
         f'  {command} match {out / "run"} "fox" {fox}',
     ]
     for line in lines:
-        output.print(line, highlight=False, soft_wrap=True, markup=False)
+        output.print(line, soft_wrap=True)
 
 
 def _command() -> str:

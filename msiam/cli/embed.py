@@ -37,5 +37,5 @@ def embed(
         print_json({"file": str(out), "embedded": written.count, "rejected": written.rejected})
         return
     for row, reason in written.rejected:
-        progress.print(f"row {row} is left out: {reason}", highlight=False)
-    output.print(f"{written.count:,} embeddings of {model.dim} numbers: {out}", highlight=False)
+        progress.print(f"row {row} is left out: {reason}", soft_wrap=True)
+    output.print(f"{written.count:,} embeddings of {model.dim} numbers: {out}", soft_wrap=True)

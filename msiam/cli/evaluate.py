@@ -35,4 +35,4 @@ def evaluate(
         return
     print_metrics(metrics)
     if report:
-        output.print(f"report: {report}", highlight=False, soft_wrap=True)
+        output.print(f"report: {report}", soft_wrap=True)

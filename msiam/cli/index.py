@@ -48,5 +48,5 @@ def index(
         )
         return
     for row, reason in gallery.rejected:
-        progress.print(f"row {row} is left out: {reason}", highlight=False)
-    output.print(f"{len(gallery):,} records of column '{column}': {folder}", highlight=False)
+        progress.print(f"row {row} is left out: {reason}", soft_wrap=True)
+    output.print(f"{len(gallery):,} records of column '{column}': {folder}", soft_wrap=True)

@@ -27,6 +27,5 @@ def match(
     said = "same" if found.same else "not the same"
     output.print(
         f"{said}: similarity {found.similarity:.4f} (threshold {found.threshold:.4f}), "
-        f"probability of same {found.probability:.3f}",
-        highlight=False,
+        f"probability of same {found.probability:.3f}"
     )

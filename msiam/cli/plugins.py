@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from msiam.cli.console import output, print_json
 from msiam.errors import PluginError, one_of
@@ -50,9 +50,9 @@ def describe(spec: Spec) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     table = Table("plugin", "version", "source", box=None, pad_edge=False)
     for plugin in found["plugins"]:
-        state = plugin["source"]
+        state = Text(plugin["source"])
         if plugin["error"]:
-            state = f"[red]set aside: {escape(plugin['error'])}[/red]"
+            state = Text(f"set aside: {plugin['error']}", style="red")
         table.add_row(plugin["name"], plugin["version"], state)
     output.print(table)
     for kind in HOOKS:
@@ -75,11 +75,11 @@ def show_options(name: str, json: bool) -> None:
         if json:
             print_json({**describe(spec), "options": rows})
             continue
-        output.print(f"{spec.kind} {spec.name} ({spec.plugin}): {spec.summary}", markup=False)
+        output.print(f"{spec.kind} {spec.name} ({spec.plugin}): {spec.summary}")
         table = Table("option", "type", "default", "", box=None, pad_edge=False)
         for row in rows:
             default = "(required)" if row["required"] else repr(row["default"])
-            table.add_row(row["option"], *map(escape, (row["type"], default, row["description"])))
+            table.add_row(row["option"], row["type"], default, row["description"])
         output.print(table)
 
 
@@ -118,10 +118,10 @@ def run_checks(json: bool) -> None:
     if json:
         print_json([vars(verdict) for verdict in verdicts])
     for verdict in [] if json else verdicts:
-        mark = "[yellow]skipped[/yellow]" if verdict.skipped else "[green]ok[/green]     "
-        mark = "[red]fails[/red]  " if verdict.error else mark
-        said = escape(verdict.error or verdict.skipped or "")
-        line = f"{mark}  {verdict.kind} {verdict.name}  {said}"
-        output.print(line, highlight=False, soft_wrap=True)
+        mark = ("skipped", "yellow") if verdict.skipped else ("ok     ", "green")
+        mark = ("fails  ", "red") if verdict.error else mark
+        said = verdict.error or verdict.skipped or ""
+        line = Text.assemble(mark, f"  {verdict.kind} {verdict.name}  {said}")
+        output.print(line, soft_wrap=True)
     if any(verdict.error for verdict in verdicts):
         raise typer.Exit(1)

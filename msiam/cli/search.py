@@ -20,7 +20,10 @@ def search(
     queries: Annotated[list[str], typer.Argument(help="Texts, or pictures' files.")],
     k: Annotated[int, typer.Option("-k", help="How many records a query.")] = 10,
     column: Annotated[
-        str | None, typer.Option(help="Which column the queries are of, where it is in doubt.")
+        str | None,
+        typer.Option(
+            help="Which column the queries are of [one other than the gallery's that reads them]."
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="The run, where it is not where the gallery was built.")
