@@ -155,6 +155,8 @@ def writing(folder: Path) -> Iterator[None]:
 
 def _refuse_others(folder: Path) -> None:
     """Never write among somebody else's files, of which one may be called manifest.json."""
+    if (folder / "recipe.yaml").exists() or (folder / "model").exists():  # a run has a .lock too
+        raise GalleryError(f"{folder}: holds a run; give another folder, like {folder / 'gallery'}")
     if not folder.is_dir() or (folder / LOCK).exists():
         return
     others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))

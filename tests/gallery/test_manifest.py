@@ -135,6 +135,17 @@ def test_a_folder_with_somebody_elses_files_is_refused(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["recipe.yaml", "model"])
+def test_a_folder_with_a_run_is_refused_though_it_has_a_lock_like_a_gallerys(tmp_path, name):
+    (tmp_path / ".lock").write_text("")
+    (tmp_path / name).mkdir()
+    refused = pytest.raises(
+        GalleryError, match=r"holds a run; give another folder, like .*/gallery"
+    )
+    with refused, writing(tmp_path):
+        pass
+
+
 def test_a_file_where_the_folder_should_go(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "gallery"):
