@@ -33,7 +33,8 @@ def application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
-    # Fork-safe tokenizers, and no notices of libraries between our own lines.
+    # Tokenizers may use every core, since no worker process is forked beside their threads; and
+    # there are no notices of libraries between our own lines.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -42,6 +43,3 @@ def main() -> None:
         message = " ".join(str(error).split())
         print(f"msiam: {message}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("msiam: stopped; go on with the same command and --resume", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,21 +57,30 @@ def train(
         raise RecipeError("train: give a recipe, or --data TABLE with --columns NAME=ENCODER,…")
 
     from msiam.run import train as train_run
+    from msiam.run.folder import RunFolder
 
-    run = train_run(
-        resolved,
-        folder=out,
-        resume=resume,
-        overwrite=overwrite,
-        allow_rejected=allow_rejected,
-        console=progress,
-    )
+    place = RunFolder(out or Path("runs") / resolved.name)
+    try:
+        run = train_run(
+            resolved,
+            folder=place.path,
+            resume=resume,
+            overwrite=overwrite,
+            allow_rejected=allow_rejected,
+            console=progress,
+        )
+    except KeyboardInterrupt:
+        begun = place.recipe.is_file() and not place.finished
+        what = "; go on" if begun else " before training began; begin again"
+        how = " and --resume" if begun else ""
+        progress.print(f"msiam: stopped{what} with the same command{how}", soft_wrap=True)
+        raise typer.Exit(130) from None
     if json:
         print_json({"run": str(run.folder.path), "metrics": run.metrics})
         return
     print_metrics(run.metrics)
-    output.print(f"run:    {run.folder.path}", highlight=False, soft_wrap=True)
-    output.print(f"report: {run.folder.report}", highlight=False, soft_wrap=True)
+    output.print(f"run:    {run.folder.path}", soft_wrap=True)
+    output.print(f"report: {run.folder.report}", soft_wrap=True)
 
 
 def recipe_content(
@@ -83,7 +94,7 @@ def recipe_content(
         raise RecipeError(
             f"--shared: one tower has one encoder; --columns names {' and '.join(encoders)}"
         )
-    tower_of = {column: "shared" if shared else column for column in columns}
+    tower_of = dict.fromkeys(columns, "shared") if shared else tower_names(columns)
     content: dict[str, Any] = {
         "name": Path(table).stem or "run",
         "data": {"table": table},
@@ -95,4 +106,22 @@ def recipe_content(
         content["data"]["label"] = {"column": column, "same": scalar(value)}
     if loss:
         content["loss"] = loss
+    elif len(columns) == 3 and not label:
+        content["loss"] = "triplet"  # what three columns are for; a recipe's own default takes two
     return content
+
+
+def tower_names(columns: Iterable[str]) -> dict[str, str]:
+    """A tower's name for each column: the column's own, or one like it that a tower may have."""
+    from torch import nn
+
+    taken = nn.ModuleDict()
+    names: dict[str, str] = {}
+    for column in columns:
+        name = column
+        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(taken, name):
+            name = re.sub(r"\W", "_", name) + "_tower"
+        while name in names.values():
+            name += "_"
+        names[column] = name
+    return names

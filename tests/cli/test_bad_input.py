@@ -178,6 +178,42 @@ def test_no_run_there(folder: Path) -> None:
     refused(run_command("search", "nowhere", "a", cwd=folder), "nowhere", "msiam index")
 
 
+def test_a_training_that_is_stopped_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("msiam.training.trainer.Trainer.train", stop)
+        done = run_command("train", "recipe.yaml", cwd=folder)
+    said = "msiam: stopped; go on with the same command and --resume"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, said)
+    assert run_command("train", "recipe.yaml", "--resume", cwd=folder).returncode == 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("msiam.data.items.Items.prepare", stop)
+        done = run_command("train", "recipe.yaml", "--out", "new", cwd=folder)
+    assert done.returncode == 130 and "before training began" in done.stderr
+    assert run_command("train", "recipe.yaml", "--out", "new", cwd=folder).returncode == 0
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msiam.run.Run.evaluate", lambda *a, **k: pytest.fail("it began to work"))
+    done = run_command("evaluate", "runs/pairs", "--report", "pairs.csv/report.html", cwd=workplace)
+    refused(done, "pairs.csv/report.html: cannot be written")
+
+
+def test_a_gallery_in_the_folder_of_a_run(workplace: Path) -> None:
+    before = sorted(path.name for path in (workplace / "runs/pairs").iterdir())
+    done = run_command(
+        "index", "runs/pairs", "pairs.csv", "--column", "question1", "--out", "runs/pairs",
+        cwd=workplace,
+    )  # fmt: skip
+    refused(done, "runs/pairs: holds a run", "runs/pairs/gallery")
+    assert sorted(path.name for path in (workplace / "runs/pairs").iterdir()) == before
+
+
 def test_resume_with_another_recipe(folder: Path) -> None:
     assert run_command("train", "recipe.yaml", cwd=folder).returncode == 0
     done = run_command("train", "recipe.yaml", "--resume", "--set", "train.max_steps=3", cwd=folder)
@@ -189,7 +225,7 @@ def test_a_loss_that_is_no_number(folder: Path) -> None:
     refused(run_command("train", "recipe.yaml", cwd=folder), "step", "batch of rows")
 
 
-def test_a_triplet_of_labelled_columns_says_what_it_takes(folder: Path) -> None:
+def test_a_loss_of_labelled_pairs_without_labels(folder: Path) -> None:
     change(folder, "  label: {column: is_duplicate, same: 1}\n", "")
     refused(run_command("train", "recipe.yaml", cwd=folder), "contrastive", "label")
 

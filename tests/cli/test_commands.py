@@ -1,14 +1,20 @@
 """The commands, as a user and as a script would call them."""
 
 import csv
+import datetime
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
-from command_line import Command, run_process
+from command_line import Command, run_command, run_process
+
+from msiam import Model
+from msiam.cli.train import tower_names
 
 
 def test_train_without_a_recipe_writes_the_one_it_used(workplace: Path) -> None:
@@ -17,6 +23,39 @@ def test_train_without_a_recipe_writes_the_one_it_used(workplace: Path) -> None:
     assert recipe["data"]["label"] == {"column": "is_duplicate", "same": 1}
     assert recipe["loss"][0]["name"] == "contrastive"
     assert recipe["evaluate"][0]["name"] == "verification"
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        (["title", "body-2", "été"], ["title", "body-2", "été"]),
+        (["Question 1", "type", "items", "a.b"],
+         ["Question_1_tower", "type_tower", "items_tower", "a_b_tower"]),
+        (["a b", "a.b", "a_b_tower"], ["a_b_tower", "a_b_tower_", "a_b_tower__"]),
+    ],
+)  # fmt: skip
+def test_a_tower_is_called_like_its_column_or_nearly_so(
+    columns: list[str], names: list[str]
+) -> None:
+    assert list(tower_names(columns).items()) == list(zip(columns, names, strict=True))
+    Model({name: {"encoder": "lstm"} for name in names}, tower_names(columns))
+
+
+def test_three_columns_of_any_name_are_triplets(tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Question 1", "type", "other"])
+        writer.writerows([f"the {n}", f"the {n} again", f"no {n + 7}"] for n in range(60))
+    done = run_command(
+        "train", "--data", "t.csv", "--columns", "Question 1=lstm,type=lstm,other=lstm",
+        "--set", "train.max_steps=2", "--out", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    recipe = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
+    assert recipe["columns"] == {
+        "Question 1": "Question_1_tower", "type": "type_tower", "other": "other",
+    }  # fmt: skip
+    assert recipe["loss"][0]["name"] == "triplet"
 
 
 def test_a_run_has_all_its_files(workplace: Path) -> None:
@@ -39,6 +78,9 @@ def test_evaluate_on_another_table(msiam: Command, workplace: Path) -> None:
     done = msiam("evaluate", "runs/pairs", "pairs.csv", "--json", "--report", "other.html")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verification"]["pairs"] == 120
+    done = msiam("evaluate", "runs/pairs", "pairs.csv", "--report", "new/folder/other.html")
+    assert "report: new/folder/other.html" in done.stdout
+    assert "<html" in (workplace / "new/folder/other.html").read_text()
     assert "<html" in (workplace / "other.html").read_text()
 
 
@@ -76,6 +118,22 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     with (workplace / "pairs.csv").open() as file:
         assert written["id"].to_pylist() == [row["key"] for row in csv.DictReader(file)]
     assert len(written["embedding"][0]) == 32
+
+
+def test_what_users_wrote_is_printed_as_it_is(msiam: Command, workplace: Path) -> None:
+    """No markup, no emoji; and a date in a record is no reason to print nothing."""
+    text, query = "where is [url]x[/link] :car:", "see [note] here [/b] :car:"
+    rows = [{"question1": text, "day": datetime.date(2026, 1, 2)}]
+    pq.write_table(pa.Table.from_pylist(rows), workplace / "odd.parquet")
+    assert msiam("index", "runs/pairs", "odd.parquet", "--out", "[/odd]").returncode == 0
+    found = msiam("search", "[/odd]", query)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(query) and text in found.stdout
+    found = msiam("search", "[/odd]", query, "--json")
+    assert json.loads(found.stdout)[0]["hits"][0]["record"] == {
+        "question1": text,
+        "day": "2026-01-02",
+    }
 
 
 def test_search_in_a_gallery_of_another_model_is_refused(msiam: Command, workplace: Path) -> None:
