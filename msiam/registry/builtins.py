@@ -11,6 +11,11 @@ def msiam_losses(register):
         summary="labelled pairs: pull the same together, push the rest apart (Hadsell 2006)",
     )
     register(
+        "cosent",
+        "msiam.losses.cosent:CoSENT",
+        summary="labelled pairs: rank the same above the rest (CoSENT, 2022)",
+    )
+    register(
         "triplet",
         "msiam.losses.triplet:Triplet",
         summary="anchor nearer to positive than to negative by a margin (FaceNet, 2015)",

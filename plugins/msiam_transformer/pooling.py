@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 
 
-def pool(kind: str, states: Tensor, mask: Tensor) -> Tensor:
-    """States (b, t, d) to float32 vectors (b, d); `mask` (b, t) is 1 at tokens, 0 behind them."""
+def pool(kind: str, states: Tensor, mask: Tensor | None = None) -> Tensor:
+    """States (b, t, d) to float32 vectors (b, d).
+
+    `mask` (b, t) is 1 at tokens and 0 at the padding behind them; None: there is no padding.
+    """
+    if mask is None:
+        mask = states.new_ones(states.shape[:2], dtype=torch.int64)
     states = states.float()  # a mean of many needs more than bfloat16
     if kind == "cls":
         return states[:, 0]
