@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 SIDE = 320  # pixels of a thumbnail's longer side; it is shown at half of that, for fine screens
 SMALL = 96  # pixels of the longer side that a smaller picture is enlarged to
 LONG = 280  # characters of a text that are shown at once
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def show(item: Any) -> Markup:
     """An item as HTML.
 
-    A picture is a {"bytes", "path"} dict, bytes, a PIL image, a path, or a string that names an
-    image file which is there. Anything else is shown as text, never as markup. A picture that
-    cannot be opened is named with the reason: a report does not fail for one item.
+    A picture is a {"bytes", "path"} dict, bytes, a PIL image, a path, or a string that names a
+    file which is there and which Pillow knows. Anything else is shown as text, never as markup. A
+    picture that cannot be opened is named with the reason: a report does not fail for one item.
     """
     if is_picture(item):
         return _picture(item)
@@ -32,15 +31,23 @@ def show(item: Any) -> Markup:
 def is_picture(item: Any) -> bool:
     """Whether ``show`` takes an item for a picture."""
     if isinstance(item, str):
-        return (
-            len(item) < 1024
-            and "\n" not in item
-            and Path(item).suffix.lower() in SUFFIXES
-            and Path(item).is_file()
-        )
+        return len(item) < 1024 and _names_picture(item)
     if isinstance(item, dict):
         return item.keys() == {"bytes", "path"}
     return isinstance(item, bytes | Path) or hasattr(item, "thumbnail")
+
+
+def _names_picture(name: str) -> bool:
+    """Whether it is a picture's file, by its first bytes: an encoder reads more than one suffix."""
+    from PIL import Image
+
+    try:
+        if Path(name).is_file():
+            with Image.open(name):
+                return True
+    except Exception:  # whatever stops Pillow: a report shows it as a text
+        return False
+    return False
 
 
 def _text(text: str) -> Markup:

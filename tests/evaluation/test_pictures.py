@@ -118,6 +118,21 @@ def test_a_broken_picture_is_named(item):
     assert "<b>" not in html
 
 
+@pytest.mark.parametrize("name", ["red.jfif", "red.ppm", "red.tga", "red.JPE", "red"])
+def test_a_file_is_known_by_what_is_in_it(tmp_path, name):
+    kinds = {".ppm": "ppm", ".tga": "tga"}
+    path = tmp_path / name
+    path.write_bytes(encoded(Image.new("RGB", (99, 50), RED), kinds.get(path.suffix, "jpeg")))
+    assert inlined(show(str(path))).size == (99, 50)
+
+
+@pytest.mark.parametrize("content", [b"", b"# a heading", b"\x89PNG but not really"])
+def test_a_text_that_happens_to_be_a_files_name_is_a_text(tmp_path, content):
+    path = tmp_path / "notes.md"
+    path.write_bytes(content)
+    assert show(str(path)) == f'<p class="text">{path}</p>'
+
+
 def test_a_text_that_looks_like_a_file_is_a_text():
     assert show("holiday.png") == '<p class="text">holiday.png</p>'
     assert not is_picture("a" * 5000 + ".png")
