@@ -2,18 +2,27 @@
 
     python benchmarks/recipes.py [NAME ...] [--report-only]
 
-A recipe that was trained already is not trained again; remove its folder in runs/ for that.
-Exits with 1 where a recipe misses its figure.
+A recipe is trained where its run is missing, unfinished or of another recipe than the one in
+configs/. A row of the table stays as it is where this machine has no run for a new one. Exits with
+1 where a recipe that was asked for cannot be trained or misses its figure, or none has a run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msiam
+from msiam.errors import MsiamError, one_of
+from msiam.registry import registry
+from msiam.registry.options import parse_options
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -49,18 +58,50 @@ FIGURES = {
 }
 
 
-def train(name: str) -> None:
-    """Train a recipe as a user would, unless its run is there."""
+def resolved(recipe: msiam.Recipe) -> dict[str, Any]:
+    """A recipe with every default said, so that leaving one out makes no difference."""
+
+    def options(kind: str, term: Any) -> dict[str, Any]:
+        return parse_options(registry().find(kind, term.name).load(), term.options, "").model_dump()
+
+    return {
+        **recipe.model_dump(),
+        "towers": msiam.Model(recipe.towers, recipe.columns).describe()["towers"],
+        "loss": [(term.name, term.weight, options("loss", term)) for term in recipe.loss],
+        "evaluate": [(term.name, options("evaluator", term)) for term in recipe.evaluate],
+    }
+
+
+def is_of(run: Path, config: Path) -> bool:
+    """Whether a run was begun with the recipe as it is now. One that cannot be read was not."""
+    try:
+        begun, wanted = (msiam.Recipe.read(path) for path in (run / "recipe.yaml", config))
+        return resolved(begun) == resolved(wanted)
+    except MsiamError:
+        return False
+
+
+def finished(name: str) -> bool:
+    """Whether there is a whole run of the recipe."""
     run = ROOT / "runs" / name
-    if not (run / "metrics.json").is_file():
-        again = ["--resume"] if (run / "recipe.yaml").is_file() else []
-        command = [Path(sys.executable).with_name("msiam"), "train", f"configs/{name}.yaml", *again]
-        subprocess.run(command, cwd=ROOT, check=True)
+    return (run / "metrics.json").is_file() and is_of(run, ROOT / "configs" / f"{name}.yaml")
 
 
-def row(name: str, figure: Figure) -> tuple[str, bool]:
+def train(name: str) -> bool:
+    """Train a recipe as a user would, unless its run is there; tells whether it is then."""
+    if finished(name):
+        return True
+    run = ROOT / "runs" / name
+    command = [str(Path(sys.executable).with_name("msiam")), "train", f"configs/{name}.yaml"]
+    if (run / "recipe.yaml").is_file():
+        same = is_of(run, ROOT / "configs" / f"{name}.yaml")
+        command.append("--resume" if same else "--overwrite")
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, bool]:
     """The table's line, and whether the figure is reached."""
-    metrics = json.loads((ROOT / "runs" / name / "metrics.json").read_text())
+    figure = FIGURES[name]
     found = metrics[figure.evaluator]
     value = found[figure.metric]
     low, high = found.get(f"{figure.metric}/low"), found.get(f"{figure.metric}/high")
@@ -82,22 +123,40 @@ def row(name: str, figure: Figure) -> tuple[str, bool]:
     return f"| {' | '.join(cells)} |", reached
 
 
+def with_rows(readme: str, rows: Mapping[str, str]) -> str:
+    """The README with these rows in its table; a recipe that has none here keeps its old one."""
+    before, _, rest = readme.partition(BEGIN)
+    table, _, after = rest.partition(END)
+    old = {match[1]: match[0] for match in re.finditer(r"^\| \[(\w+)\].*$", table, re.MULTILINE)}
+    known = {**old, **rows}
+    lines = "".join(f"{known[name]}\n" for name in FIGURES if name in known)
+    return before + BEGIN + HEADING + lines + END + after
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="recipes; all by default")
     parser.add_argument("--report-only", action="store_true", help="only write the table")
     arguments = parser.parse_args()
-    for name in arguments.names or FIGURES:
-        if not arguments.report_only:
-            train(name)
-    trained = [n for n in FIGURES if (ROOT / "runs" / n / "metrics.json").is_file()]
-    rows = {name: row(name, FIGURES[name]) for name in trained}
-    table = HEADING + "".join(f"{line}\n" for line, _ in rows.values())
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(before + BEGIN + table + END + after, encoding="utf-8")
-    print(table)
-    return 0 if all(reached for _, reached in rows.values()) else 1
+    for name in arguments.names:  # argparse's own choices refuse an empty list
+        if name not in FIGURES:
+            parser.error(f"no recipe '{name}'; {one_of(name, FIGURES)}")
+    asked = arguments.names or list(FIGURES)
+    failed = [] if arguments.report_only else [name for name in asked if not train(name)]
+    rows = {
+        name: row(name, json.loads((ROOT / "runs" / name / "metrics.json").read_text()))
+        for name in FIGURES
+        if finished(name)
+    }
+    readme = with_rows(
+        README.read_text(encoding="utf-8"), {name: line for name, (line, _) in rows.items()}
+    )
+    README.write_text(readme, encoding="utf-8")
+    print(HEADING + "".join(f"{line}\n" for line, _ in rows.values()))
+    for name in failed:
+        print(f"{name}: could not be trained; what is wrong is said above")
+    judged = [rows[name][1] for name in asked if name in rows]
+    return 0 if judged and all(judged) and not failed else 1
 
 
 if __name__ == "__main__":

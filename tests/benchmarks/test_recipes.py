@@ -1,0 +1,146 @@
+"""What ``make recipes`` trains, and what it writes into the README."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("recipes", ROOT / "benchmarks/recipes.py")
+recipes = sys.modules["recipes"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(recipes)
+
+RECIPE = {
+    "data": {"table": "t.csv", "label": {"column": "same", "same": 1}},
+    "columns": {"a": "t", "b": "t"},
+    "towers": {"t": {"encoder": "lstm"}},
+}
+TABLE = """| [quora](configs/quora.yaml) | auc | 0.111 | | 0.85 (missed) | | 1.0 |
+| [text_image](configs/text_image.yaml) | recall@10 | 0.222 | | 0.50 (missed) | | 2.0 |
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A checkout with two recipes, each with a row in the README and without a run."""
+    monkeypatch.setattr(recipes, "ROOT", tmp_path)
+    monkeypatch.setattr(recipes, "README", tmp_path / "README.md")
+    kept = {name: recipes.FIGURES[name] for name in ("quora", "quora_scratch", "text_image")}
+    kept["text_image"] = recipes.Figure("verification", "auc", 0.5, "")
+    monkeypatch.setattr(recipes, "FIGURES", kept)
+    parts = ("before\n", recipes.BEGIN, recipes.HEADING, TABLE, recipes.END, "after\n")
+    (tmp_path / "README.md").write_text("".join(parts))
+    (tmp_path / "configs").mkdir()
+    for name in kept:
+        (tmp_path / f"configs/{name}.yaml").write_text(yaml.safe_dump(RECIPE))
+    return tmp_path
+
+
+def write_run(root, name, value=None, recipe=RECIPE):
+    """A run of the recipe; without a value it is not finished."""
+    run = root / "runs" / name
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    if value is not None:
+        metrics = {"verification": {"auc": value}, "training": {"seconds": 60}}
+        (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.fixture
+def called(root, monkeypatch):
+    """The commands that were called; each writes its run, but for text_image's, which fails."""
+    commands = []
+
+    def run(command, cwd):
+        commands.append(command[1:])
+        name = Path(command[2]).stem
+        if name != "text_image":
+            write_run(root, name, 0.9)
+        return subprocess.CompletedProcess(command, int(name == "text_image"))
+
+    monkeypatch.setattr(recipes.subprocess, "run", run)
+    return commands
+
+
+def main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["recipes.py", *arguments])
+    return recipes.main()
+
+
+def rows(root):
+    return [line for line in (root / "README.md").read_text().splitlines() if "](configs" in line]
+
+
+def test_a_recipe_without_a_run_here_keeps_its_row(root, monkeypatch):
+    before = (root / "README.md").read_text()
+    assert main(monkeypatch, "--report-only") == 1  # none was judged
+    assert (root / "README.md").read_text() == before
+    write_run(root, "text_image", 0.7)
+    assert main(monkeypatch, "--report-only") == 0
+    quora, text_image = rows(root)
+    assert quora == TABLE.splitlines()[0]
+    assert "| 0.700 |" in text_image and "missed" not in text_image
+    assert (root / "README.md").read_text().endswith(recipes.END + "after\n")
+
+
+def test_what_fails_does_not_stop_the_rest(root, called, monkeypatch, capsys):
+    assert main(monkeypatch) == 1
+    assert [Path(command[1]).stem for command in called] == list(recipes.FIGURES)
+    assert [row.split("]")[0] for row in rows(root)] == [
+        "| [quora",
+        "| [quora_scratch",
+        "| [text_image",
+    ]
+    assert "| 0.900 |" in rows(root)[0] and "| 0.222 |" in rows(root)[2]
+    assert "text_image: could not be trained" in capsys.readouterr().out
+    assert main(monkeypatch, "quora", "quora_scratch") == 0
+
+
+def test_a_figure_that_is_missed_is_a_failure_where_it_was_asked_for(root, called, monkeypatch):
+    write_run(root, "quora", 0.8)
+    assert main(monkeypatch, "quora") == 1
+    assert main(monkeypatch, "quora_scratch") == 0
+    assert "(missed)" in rows(root)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "recipe", "options"),
+    [
+        (0.9, RECIPE, None),  # finished: not trained again
+        (None, RECIPE, ["--resume"]),
+        (0.9, {**RECIPE, "train": {"epochs": 99}}, ["--overwrite"]),
+        (None, {**RECIPE, "train": {"epochs": 99}}, ["--overwrite"]),
+        (0.9, {"unreadable": 1}, ["--overwrite"]),
+    ],
+)
+def test_a_run_is_used_where_it_is_of_this_very_recipe(root, called, value, recipe, options):
+    write_run(root, "quora", value, recipe)
+    assert recipes.train("quora")
+    assert called == ([] if options is None else [["train", "configs/quora.yaml", *options]])
+
+
+def test_a_recipe_with_its_defaults_said_is_the_same_one(root):
+    said = {
+        **RECIPE,
+        "towers": {"t": {"encoder": "lstm", "dim": 256, "hidden": 256}},
+        "loss": {"name": "contrastive", "balanced": False},
+        "train": {"seed": 0},
+    }
+    write_run(root, "quora", 0.9, said)
+    assert recipes.finished("quora")
+    said["towers"]["t"]["hidden"] = 255
+    write_run(root, "quora", 0.9, said)
+    assert not recipes.finished("quora")
+
+
+def test_an_unknown_recipe_is_named_with_the_nearest(root, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(monkeypatch, "quoro")
+    assert stopped.value.code == 2
+    assert "no recipe 'quoro'; did you mean 'quora'?" in capsys.readouterr().err
