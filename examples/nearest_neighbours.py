@@ -2,11 +2,11 @@
 
     python examples/nearest_neighbours.py RUN TABLE COLUMN QUERY [QUERY ...]
 
-The gallery is built the first time and opened afterwards. A query is a text or a picture's file.
+A query is a text or a picture's file. The gallery is built anew each time and stays in its folder:
+``msiam.Gallery.open(folder, model)`` opens it again.
 """
 
 import argparse
-from pathlib import Path
 
 import msiam
 
@@ -17,16 +17,14 @@ def main() -> None:
     parser.add_argument("table", help="the table to search in")
     parser.add_argument("column", help="the column of the table to search in")
     parser.add_argument("queries", nargs="+")
+    parser.add_argument("--gallery", default="gallery", help="where the gallery goes [gallery]")
     parser.add_argument("-k", type=int, default=5)
     arguments = parser.parse_args()
 
-    model = msiam.load(arguments.run).model
-    folder = Path(arguments.run) / f"gallery-{arguments.column}"
-    if folder.is_dir():
-        gallery = msiam.Gallery.open(folder, model)
-    else:
-        gallery = msiam.Gallery.build(model, arguments.table, arguments.column, folder)
-
+    run = msiam.load(arguments.run)
+    gallery = msiam.Gallery.build(
+        run.model, arguments.table, arguments.column, arguments.gallery, run=arguments.run
+    )
     results = gallery.search(arguments.queries, k=arguments.k)
     for query, hits in zip(arguments.queries, results, strict=True):
         print(query)

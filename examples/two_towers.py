@@ -43,7 +43,9 @@ model = msiam.Model(
     },
     columns={"text": "words", "picture": "image"},
 )
-run = msiam.train(model, rows, loss="infonce", epochs=30, batch_size=32, folder="runs/shapes")
+run = msiam.train(
+    model, rows, loss="infonce", epochs=30, batch_size=32, folder="runs/shapes", overwrite=True
+)
 print(f"recall@1 on shapes never seen: {run.metrics['retrieval']['text_to_picture/recall@1']:.2f}")
 
 gallery = msiam.Gallery.build(model, rows, column="picture", folder="runs/shapes-gallery")

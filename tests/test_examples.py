@@ -1,5 +1,6 @@
 """The examples, run as a user runs them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,19 +20,29 @@ def run(*arguments: object, cwd: Path) -> str:
 
 def test_two_towers(tmp_path: Path) -> None:
     said = run(EXAMPLES / "two_towers.py", cwd=tmp_path)
-    assert "recall@1" in said
+    found = json.loads((tmp_path / "runs/shapes/metrics.json").read_text())["retrieval"]
+    recall = found["text_to_picture/recall@1"]
+    assert recall > found["text_to_picture/chance/recall@1"]
+    assert f"recall@1 on shapes never seen: {recall:.2f}" in said
     assert len([line for line in said.splitlines() if line[:1].isdigit() or line[:1] == "-"]) == 3
+    assert run(EXAMPLES / "two_towers.py", cwd=tmp_path) == said  # a second time as well
 
 
-def test_nearest_neighbours_builds_then_opens(tmp_path: Path) -> None:
+def test_nearest_neighbours_are_of_the_table_that_was_named(tmp_path: Path) -> None:
     import msiam
 
     rows = [{"a": f"thing {n}", "b": f"the thing called {n}"} for n in range(60)]
     model = msiam.Model({"t": msiam.Tower("lstm", dim=16, hidden=16)}, {"a": "t", "b": "t"})
     msiam.train(model, rows, folder=tmp_path / "run", max_steps=2)
-    (tmp_path / "rows.csv").write_text("a\n" + "\n".join(row["a"] for row in rows) + "\n")
-    call = [EXAMPLES / "nearest_neighbours.py", "run", "rows.csv", "a", "thing 7", "-k", 2]
-    first = run(*call, cwd=tmp_path)
-    assert (tmp_path / "run/gallery-a/manifest.json").is_file()
-    assert run(*call, cwd=tmp_path) == first
-    assert len(first.splitlines()) == 3
+    for kind in ("thing", "other"):
+        (tmp_path / f"{kind}s.csv").write_text(
+            "a\n" + "".join(f"{kind} {n}\n" for n in range(60)), encoding="utf-8"
+        )
+        said = run(
+            EXAMPLES / "nearest_neighbours.py", "run", f"{kind}s.csv", "a", "thing 7", "-k", 2,
+            cwd=tmp_path,
+        )  # fmt: skip
+        query, *hits = said.splitlines()
+        assert query == "thing 7" and len(hits) == 2
+        assert all(kind in hit for hit in hits)
+    assert (tmp_path / "gallery/manifest.json").is_file()

@@ -59,11 +59,12 @@ def test_the_demo_says_where_the_report_is(demo: Path) -> None:
 
 def test_python(tmp_path: Path) -> None:
     (code,) = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Match(similarity=" in done.stdout
+    for _ in range(2):  # it finds what it wrote before, and goes through all the same
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Match(similarity=" in done.stdout
 
 
 def test_the_recipe_is_valid() -> None:
