@@ -206,10 +206,19 @@ class Model(nn.Module):
         folder = storage.whole(Path(folder))
         description = storage.describe(folder)
         model = cls(description["towers"], description["columns"])
-        for name in model.towers:
-            model.tower(name).restore(folder / "towers" / name)
-        storage.load_weights(folder, model)
+        model.restore(folder)
         return model.eval()
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights, and all else that was learnt, of a model of the same towers.
+
+        Raises:
+            ModelError: a file is missing, changed, or a pickle.
+        """
+        folder = storage.whole(folder)
+        for name in self.towers:
+            self.tower(name).restore(folder / "towers" / name)
+        storage.load_weights(folder, self)
 
 
 def _build(name: str, keys: Mapping[str, Any]) -> Tower:
