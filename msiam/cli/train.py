@@ -23,7 +23,10 @@ def train(
     label: Annotated[
         str | None, typer.Option(help="Labelled pairs: column=VALUE, the value that means same.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="A loss by name [infonce; with labels contrastive; of three, triplet]."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/NAME].")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key: train.epochs=3.")
