@@ -23,6 +23,7 @@ def application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # it would leave out defaults, which stand in [brackets]
     )
     for name in COMMANDS:
         module = importlib.import_module(f"msiam.cli.{name}")

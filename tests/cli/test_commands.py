@@ -177,6 +177,11 @@ def test_plugins_lists_who_brings_what(msiam: Command) -> None:
     assert "hidden" in {option["option"] for option in options}
 
 
+def test_help_says_what_is_taken_by_default(msiam: Command) -> None:
+    done = msiam("train", "--help")
+    assert done.returncode == 0 and "[runs/NAME]" in done.stdout
+
+
 def test_the_installed_command_runs_in_a_process_of_its_own(workplace: Path) -> None:
     done = run_process("match", "runs/pairs", "where is the red cat", "a red cat", cwd=workplace)
     assert done.returncode == 0 and "similarity" in done.stdout
