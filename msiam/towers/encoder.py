@@ -34,7 +34,7 @@ class Encoder(nn.Module, ABC):
     After either, ``dim`` is known and every parameter exists.
 
     Items become vectors in three steps, so that the first is done once and kept:
-    ``prepare`` (items to features: pure, no gradient, run in workers), ``collate`` (features to a
+    ``prepare`` (items to features: pure, no gradient), ``collate`` (features to a
     batch of tensors) and ``forward`` (a batch to vectors, with augmentation while training).
     """
 

@@ -61,8 +61,9 @@ class Frozen(Encoder):
         return {"vectors": torch.from_numpy(np.stack(features))}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Vectors (B, d) as they are."""
-        return batch["vectors"]
+        """Vectors (B, d) as they are, in the precision of the weights behind them."""
+        weights = next(self.encoder.parameters(), batch["vectors"])
+        return batch["vectors"].to(weights.dtype)
 
     def fingerprint(self) -> str:
         return self.encoder.fingerprint()

@@ -54,8 +54,15 @@ def test_it_neither_learns_nor_drops_out():
     frozen(batch)[:, 0].sum().backward()
     learns = {name for name, p in frozen.named_parameters() if p.grad is not None}
     assert learns == {"head.weight", "head.bias"}
+    assert not frozen.encoder.encoder.training
     first, second = (np.stack(frozen.encoder.prepare(WORDS)) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_it_runs_in_bfloat16():
+    frozen = tower(freeze=True).bfloat16()
+    batch = frozen.encoder.collate(frozen.encoder.prepare(WORDS))
+    assert frozen(batch).shape == (12, 8)
 
 
 def test_saved_and_restored_it_is_the_same(tmp_path):
