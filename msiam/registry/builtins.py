@@ -11,6 +11,16 @@ def msiam_losses(register):
         summary="labelled pairs: pull the same together, push the rest apart (Hadsell 2006)",
     )
     register(
+        "online_contrastive",
+        "msiam.losses.online_contrastive:OnlineContrastive",
+        summary="labelled pairs: contrastive on the hard ones alone (sentence-transformers, 2019)",
+    )
+    register(
+        "cosine_embedding",
+        "msiam.losses.cosine_embedding:CosineEmbedding",
+        summary="labelled pairs: the same to cosine 1, the rest below a margin (PyTorch)",
+    )
+    register(
         "cosent",
         "msiam.losses.cosent:CoSENT",
         summary="labelled pairs: rank the same above the rest (CoSENT, 2022)",

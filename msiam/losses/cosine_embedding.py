@@ -1,0 +1,42 @@
+"""Cosine embedding loss on labelled pairs, as PyTorch has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from msiam.losses.base import Loss, Targets
+from msiam.registry.options import Options
+
+
+class CosineEmbeddingOptions(Options):
+    margin: float = pydantic.Field(
+        0.0, ge=-1, lt=1, description="cosine up to which pairs that differ cost nothing"
+    )
+
+
+class CosineEmbedding(Loss):
+    """1 − cos for pairs that are the same, max(cos − margin, 0) for the rest, averaged over all.
+
+    Takes (B, D) embeddings of two columns and labelled pairs. The cosine is that of the
+    embeddings whatever their length; models are compared by inner product, which ranks as the
+    cosine does at length 1 alone. Pairs that differ are pushed as far as the margin: at 0, to a
+    right angle.
+
+    It is ``torch.nn.CosineEmbeddingLoss``. Bromley et al. 1993 (Signature Verification using a
+    "Siamese" Time Delay Neural Network) already train the cosine of two outputs.
+    """
+
+    Options = CosineEmbeddingOptions
+    labelled = True
+    euclidean = True
+
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        left, right = embeddings.values()
+        wide = torch.promote_types(left.dtype, torch.float32)
+        cosine = nn.functional.cosine_similarity(left.to(wide), right.to(wide), dim=1)
+        same = targets.positive(len(left), left.device)
+        return (1 - cosine).where(same, (cosine - self.options.margin).clamp(min=0)).mean()
