@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msiam.losses import tiles
-from msiam.losses.tiles import row_blocks, softmax_cost
+from msiam.losses.tiles import row_blocks, softmax_cost, softplus_cost, widened
 
 
 def dense(a, b, scale, groups, weights):
@@ -61,20 +62,69 @@ def test_differentiating_twice_is_refused_and_not_wrong():
         slope.sum().backward()
 
 
+@given(st.integers(1, 9), st.integers(1, 100), st.integers(1, 9), st.integers(0, 99))
+def test_of_softplus_too_a_tile_may_have_any_size(rows, tile, kinds, seed):
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    def whole(a, b, scale, bias, groups):
+        kept = groups[0][:, None] != groups[1]
+        cost = torch.nn.functional.softplus(scale * a @ b.T + bias)
+        return cost[kept & ~torch.eye(rows, dtype=torch.bool)].sum()
+
+    groups = tuple(torch.randint(kinds, (rows,), generator=random) for _ in range(2))
+    leaves = [draw(rows, 3), draw(rows, 3), draw(1)[0].exp(), draw(1)[0]]
+    results = []
+    for cost in (softplus_cost, whole):
+        inputs = [leaf.clone().requires_grad_() for leaf in leaves]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiles, "TILE", tile)
+            value = cost(*inputs, groups)
+            results.append((value, torch.autograd.grad(3 * value, inputs)))
+    torch.testing.assert_close(*results)
+
+
+def test_differentiating_a_softplus_twice_is_refused_and_not_wrong():
+    a, one = torch.randn(4, 3, requires_grad=True), torch.tensor(1.0)
+    value = softplus_cost(a, a.detach(), one, one, (torch.arange(4),) * 2)
+    factor = torch.tensor(2.0, requires_grad=True)
+    (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (torch.bfloat16, torch.bfloat16, torch.float32),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float32, torch.float64, torch.float64),
+    ],
+)
+def test_two_towers_of_different_precision_meet_in_the_wider(one, other, both):
+    found = widened(torch.zeros(2, 3, dtype=one), torch.zeros(2, 3, dtype=other))
+    assert [part.dtype for part in found] == [both, both]
+
+
 MEMORY = """
-import resource, sys
+import importlib, json, resource, sys
 import torch
+from msiam.losses import tiles
 from msiam.losses.base import Targets
-from msiam.losses.LOSS import CLASS
 from msiam.registry.options import parse_options
 
+module, name, options, rows, tile = json.loads(sys.argv[1])
 torch.set_num_threads(1)
-loss = CLASS(parse_options(CLASS, {}, "loss"))
+tiles.TILE = tile
+cls = getattr(importlib.import_module(f"msiam.losses.{module}"), name)
+loss = cls(parse_options(cls, options, "loss"))
 
 def step(rows):
     vectors = torch.nn.functional.normalize(torch.randn(2, rows, 16), dim=2)
     a, b = (v.clone().requires_grad_() for v in vectors)
-    groups = torch.arange(rows)
+    groups = torch.arange(rows) // 2
     loss({"a": a, "b": b}, Targets({"a": groups, "b": groups})).backward()
 
 def peak():
@@ -83,15 +133,36 @@ def peak():
 
 step(64)
 before = peak()
-step(16384)
+step(rows)
 print(peak() - before)
 """
 
 
+def growth(*case) -> int:
+    """The bytes that a larger batch takes more than one of 64 rows, in a process of its own."""
+    command = [sys.executable, "-c", MEMORY, json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
 @pytest.mark.parametrize(("module", "cls"), [("infonce", "InfoNCE"), ("triplet", "Triplet")])
 def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(module, cls):
-    code = MEMORY.replace("LOSS", module).replace("CLASS", cls)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
     matrix = 4 * 16384**2  # one whole matrix of float32: 1 GiB
-    assert int(done.stdout) < matrix / 4
+    assert growth(module, cls, {}, 16384, tiles.TILE) < matrix / 4
+
+
+@pytest.mark.parametrize("rows", [2048, 4096, 8192])
+@pytest.mark.parametrize(
+    ("module", "cls", "options"),
+    [
+        ("sigmoid", "Sigmoid", {}),
+        ("supcon", "SupCon", {}),
+        ("supcon", "SupCon", {"pool": True}),
+        ("multi_similarity", "MultiSimilarity", {}),
+        ("circle", "Circle", {}),
+    ],
+)
+def test_memory_grows_as_the_batch_does(module, cls, options, rows):
+    """With small tiles, what is left is what grows: 2 KiB a row, and at 8,192 rows a matrix has 32."""
+    assert growth(module, cls, options, rows, 1 << 17) < 8 * 2**20 + 2048 * rows
