@@ -35,6 +35,11 @@ def msiam_losses(register):
         "msiam.losses.infonce:InfoNCE",
         summary="symmetric softmax over the batch, learnt temperature (CLIP, 2021)",
     )
+    register(
+        "sigmoid",
+        "msiam.losses.sigmoid:Sigmoid",
+        summary="yes or no for every pair of the batch, learnt scale and bias (SigLIP, 2023)",
+    )
 
 
 @hookimpl
