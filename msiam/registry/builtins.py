@@ -40,6 +40,11 @@ def msiam_losses(register):
         "msiam.losses.sigmoid:Sigmoid",
         summary="yes or no for every pair of the batch, learnt scale and bias (SigLIP, 2023)",
     )
+    register(
+        "supcon",
+        "msiam.losses.supcon:SupCon",
+        summary="softmax over the batch with all of a group as positives (Khosla 2020)",
+    )
 
 
 @hookimpl

@@ -1,0 +1,63 @@
+"""Supervised contrastive loss (Khosla et al., 2020), within one column and across two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pydantic
+import torch
+from torch import Tensor
+
+from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles_groups import LogSum, log_sums, matched, positive_means
+from msiam.registry.options import Options
+
+
+class SupConOptions(Options):
+    temperature: float = pydantic.Field(
+        0.1, gt=0, description="the lower, the more the hardest negatives count"
+    )
+    pool: bool = pydantic.Field(
+        False,
+        description="compare the items of both columns with one another, and not only across; "
+        "for columns of one tower",
+    )
+
+
+class SupCon(Loss):
+    """Each item must find all items of its group among all of the batch.
+
+    −1/|P(i)| · Σ_{p ∈ P(i)} log( exp(sᵢₚ) / Σ_{j ∈ A(i)} exp(sᵢⱼ) ) for an anchor i, averaged over
+    the anchors, with s the inner products over the temperature (the paper's L_out). P(i) are the
+    anchor's positives, the items of its group (``targets.groups`` are the classes), and A(i) all of
+    its candidates. An item without a positive costs nothing and is not counted; it still serves as
+    a candidate. A batch without positives costs 0.
+
+    - Two columns, (B, D) each: rows of one have the other's rows as candidates, in both
+      directions, which weigh ½ each. With a group a row this is infonce at a fixed temperature.
+    - Two columns with ``pool``: 2·B items, each with all others as candidates; the paper's setting,
+      where the columns hold two views of an image.
+    - One column: B items, each with all others.
+
+    Where rows are labelled, the two items of a row are positives if they are labelled the same and
+    negatives if not, whatever the groups say.
+
+    Paper: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020.
+    """
+
+    Options = SupConOptions
+    columns = (1, 2)
+
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        a, b, pairs = matched(embeddings, targets, self.options.pool)
+        scale = 1 / self.options.temperature
+        everything = LogSum("all", lambda s: s * scale, lambda s: scale)
+        costs = []
+        for (candidates,), (mean, count) in zip(
+            log_sums(a, b, pairs, [everything]), positive_means(a, b, pairs), strict=True
+        ):
+            anchors = count > 0
+            # An only item has no candidates, and −∞ times 0 is no number.
+            cost = candidates.masked_fill(candidates.isneginf(), 0) - scale * mean
+            costs.append((cost * anchors).sum() / anchors.sum().clamp(min=1))
+        return torch.stack(costs).mean()

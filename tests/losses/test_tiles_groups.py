@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msiam.losses import tiles
+from msiam.losses.base import Targets
+from msiam.losses.tiles_groups import LogSum, Pairs, log_sums, matched, positive_means
+
+SUMS = [
+    LogSum("positives", lambda s: -2 * s, lambda s: -2),
+    LogSum("negatives", lambda s: s**2, lambda s: 2 * s),
+    LogSum("all", lambda s: s / 2, lambda s: 0.5),
+]
+
+
+def masks(pairs: Pairs) -> dict[str, torch.Tensor]:
+    """Which pairs there are of each kind, (N, M) booleans, a pair at a time."""
+    shape = len(pairs.rows), len(pairs.columns)
+    there, positive = torch.ones(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            there[i, j] = not (pairs.within and i == j)
+            positive[i, j] = pairs.rows[i] == pairs.columns[j]
+            if pairs.partner is not None and pairs.partner[i] == j:
+                positive[i, j] = pairs.same[i]
+    return {"positives": there & positive, "negatives": there & ~positive, "all": there}
+
+
+def log_sum(exponents, kept, dim):
+    """log Σ exp along a dimension, −∞ where nothing is kept; with a gradient there as well, 0."""
+    nothing = ~kept.any(dim, keepdim=True)
+    filled = exponents.masked_fill(~kept, -torch.inf).masked_fill(nothing, 0)
+    return filled.logsumexp(dim).masked_fill(nothing.squeeze(dim), -torch.inf)
+
+
+def dense(a, b, pairs):
+    """log_sums of SUMS, and positive_means, with the whole matrix at hand."""
+    s, kept = a @ b.T, masks(pairs)
+    sides = (1,) if pairs.within else (1, 0)
+    sums = [[log_sum(term.exponent(s), kept[term.over], dim) for term in SUMS] for dim in sides]
+    count = [kept["positives"].sum(dim) for dim in sides]
+    total = [(s * kept["positives"]).sum(dim) for dim in sides]
+    return sums, [(t / c.clamp(min=1), c) for t, c in zip(total, count, strict=True)]
+
+
+@given(st.data(), st.integers(1, 8), st.integers(1, 100), st.integers(1, 6), st.integers(0, 99))
+def test_it_is_the_dense_sums_whatever_the_size_of_a_tile(data, rows, tile, kinds, seed):
+    columns = data.draw(st.sampled_from(["one", "two", "pool"]))
+    labelled = data.draw(st.booleans())
+    random = torch.Generator().manual_seed(seed)
+    names = "a" if columns == "one" else "ab"
+    draw = {n: torch.randn(rows, 3, generator=random, dtype=torch.float64) for n in names}
+    groups = {n: torch.randint(kinds, (rows,), generator=random) for n in names}
+    same = torch.randint(2, (rows,), generator=random).bool() if labelled else None
+    results = []
+    for exact in (False, True):
+        leaves = {n: v.clone().requires_grad_() for n, v in draw.items()}
+        a, b, pairs = matched(leaves, Targets(groups, same), pool=columns == "pool")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiles, "TILE", tile)
+            if exact:
+                sums, means = dense(a, b, pairs)
+            else:
+                sums, means = log_sums(a, b, pairs, SUMS), positive_means(a, b, pairs)
+            found = [part for side in sums for part in side]
+            finite = [part.masked_fill(part.isneginf(), 0) for part in found]
+            cost = sum((1 + k) * part.sum() for k, part in enumerate(finite))
+            cost = cost + sum(mean.pow(2).sum() for mean, _ in means)
+            results.append((found, means, torch.autograd.grad(cost, list(leaves.values()))))
+    torch.testing.assert_close(*results)
+
+
+def test_one_column_is_compared_with_itself_and_labels_say_nothing():
+    groups = torch.arange(3)
+    vectors = torch.randn(3, 2)
+    a, b, pairs = matched({"a": vectors}, Targets({"a": groups}, groups > 0), pool=False)
+    assert torch.equal(a, vectors) and torch.equal(b, vectors)
+    assert pairs.within and pairs.partner is None
+
+
+def test_in_a_pool_each_is_its_partners_partner():
+    groups = {"a": torch.tensor([0, 1]), "b": torch.tensor([2, 1])}
+    vectors = {name: torch.randn(2, 3) for name in "ab"}
+    *_, pairs = matched(vectors, Targets(groups, torch.tensor([True, False])), pool=True)
+    assert pairs.partner.tolist() == [2, 3, 0, 1]
+    assert pairs.same.tolist() == [True, False, True, False]
+    positive = pairs.positive(slice(0, 4)) & ~torch.eye(4, dtype=torch.bool)
+    assert positive.nonzero().tolist() == [[0, 2], [2, 0]]
+
+
+def test_differentiating_twice_is_refused_and_not_wrong():
+    a = torch.randn(4, 3, requires_grad=True)
+    pairs = Pairs(torch.arange(4), torch.arange(4))
+    value = log_sums(a, a.detach(), pairs, SUMS)[0][1].sum()
+    factor = torch.tensor(2.0, requires_grad=True)
+    (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
