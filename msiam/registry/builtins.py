@@ -45,6 +45,11 @@ def msiam_losses(register):
         "msiam.losses.supcon:SupCon",
         summary="softmax over the batch with all of a group as positives (Khosla 2020)",
     )
+    register(
+        "multi_similarity",
+        "msiam.losses.multi_similarity:MultiSimilarity",
+        summary="groups: the hardest positives and negatives of the batch count most (Wang 2019)",
+    )
 
 
 @hookimpl

@@ -159,6 +159,7 @@ def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(module, cls
         ("sigmoid", "Sigmoid", {}),
         ("supcon", "SupCon", {}),
         ("supcon", "SupCon", {"pool": True}),
+        ("multi_similarity", "MultiSimilarity", {}),
     ],
 )
 def test_memory_grows_as_the_batch_does(module, cls, options, rows):
