@@ -50,6 +50,11 @@ def msiam_losses(register):
         "msiam.losses.multi_similarity:MultiSimilarity",
         summary="groups: the hardest positives and negatives of the batch count most (Wang 2019)",
     )
+    register(
+        "circle",
+        "msiam.losses.circle:Circle",
+        summary="groups: each pair weighs by how far it is from where it should be (Sun 2020)",
+    )
 
 
 @hookimpl

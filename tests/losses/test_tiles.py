@@ -160,6 +160,7 @@ def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(module, cls
         ("supcon", "SupCon", {}),
         ("supcon", "SupCon", {"pool": True}),
         ("multi_similarity", "MultiSimilarity", {}),
+        ("circle", "Circle", {}),
     ],
 )
 def test_memory_grows_as_the_batch_does(module, cls, options, rows):
