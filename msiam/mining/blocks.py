@@ -1,0 +1,139 @@
+"""The distance matrix of anchors and candidates, a block of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from msiam.losses.tiles import row_blocks
+
+#: Which positives an anchor meets: that of its row, the farthest of its group, or all of it.
+Positives = Literal["row", "hardest", "all"]
+
+#: Squared distances below this share of the lengths are made again from the differences.
+CLOSE = 1e-2
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Anchors, and the candidates that they meet.
+
+    Attributes:
+        anchors: (A, D) embeddings.
+        candidates: (N, D) embeddings.
+        anchor_groups, candidate_groups: (A,) and (N,); those of one group belong together.
+        same: (A,) booleans where anchor i and candidate i are a pair: whether they belong
+            together. None: anchor i *is* candidate i.
+        sharp: distances near zero are to be as exact as others; a square root needs that.
+    """
+
+    anchors: Tensor
+    candidates: Tensor
+    anchor_groups: Tensor
+    candidate_groups: Tensor
+    same: Tensor | None = None
+    sharp: bool = False
+
+    @cached_property
+    def centred(self) -> tuple[Tensor, Tensor]:
+        """Both in float32 or more, moved to where the candidates' mean is zero.
+
+        |a|² + |b|² − 2ab loses the digits that |a|² has before |a − b|²: fewer if both are short.
+        """
+        wide = torch.promote_types(self.candidates.dtype, torch.float32)
+        candidates = self.candidates.to(wide)
+        mean = candidates.mean(dim=0)
+        return self.anchors.to(wide) - mean, candidates - mean
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(N,) squared, of the centred candidates."""
+        return self.centred[1].pow(2).sum(dim=1)
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """All anchors in order; ``size``: how much a block takes, in matrices of float32."""
+        if len(self.candidates):
+            for rows in row_blocks(len(self.anchors), size * len(self.candidates)):
+                yield Block(self, rows)
+
+
+@dataclass(frozen=True)
+class Block:
+    """r of the anchors, and all N candidates."""
+
+    pool: Pool
+    rows: slice
+
+    @property
+    def anchors(self) -> Tensor:
+        return self.pool.anchors[self.rows]
+
+    @property
+    def candidates(self) -> Tensor:
+        return self.pool.candidates
+
+    @property
+    def anchor_groups(self) -> Tensor:
+        return self.pool.anchor_groups[self.rows]
+
+    @property
+    def candidate_groups(self) -> Tensor:
+        return self.pool.candidate_groups
+
+    @cached_property
+    def known(self) -> Tensor:
+        """(r, N) booleans: who belongs together, and so is nobody's negative."""
+        known = self.anchor_groups[:, None] == self.candidate_groups
+        if self.pool.same is not None:
+            known.diagonal(self.rows.start).logical_or_(self.pool.same[self.rows])
+        return known
+
+    @cached_property
+    def barren(self) -> Tensor:
+        """(r,) booleans: the anchors that have no negative."""
+        return self.known.all(dim=1)
+
+    @cached_property
+    def squared(self) -> Tensor:
+        """(r, N) squared Euclidean distances."""
+        anchors, candidates = self.pool.centred[0][self.rows], self.pool.centred[1]
+        with torch.autocast(anchors.device.type, enabled=False):
+            both = anchors.pow(2).sum(dim=1)[:, None] + self.pool.lengths
+            squared = torch.addmm(both, anchors, candidates.T, alpha=-2).clamp_(min=0)
+        if self.pool.sharp:
+            near = (squared < CLOSE * both).nonzero()
+            for some in near.split(max(1, squared.numel() // anchors.shape[1])):
+                i, j = some.unbind(dim=1)
+                squared[i, j] = (anchors[i] - candidates[j]).pow(2).sum(dim=1)
+        return squared
+
+    @cached_property
+    def far(self) -> Tensor:
+        """(r, N) squared distances of the negatives; those of the others are infinite."""
+        return self.squared.masked_fill(self.known, torch.inf)
+
+    def positives(self, which: Positives) -> tuple[Tensor, Tensor]:
+        """(r, P) numbers of candidates, and whether there is one: some anchors have fewer."""
+        if which == "row":
+            assert self.pool.same is not None, "rows are no pairs"
+            own = torch.arange(self.rows.start, self.rows.stop, device=self.known.device)
+            return own[:, None], self.pool.same[self.rows, None]
+        known = self.known.clone()
+        known.diagonal(self.rows.start).fill_(False)
+        if self.pool.same is not None:
+            known.diagonal(self.rows.start).copy_(self.pool.same[self.rows])
+        if which == "hardest":
+            farthest = self.squared.masked_fill(~known, -torch.inf).argmax(dim=1)
+            return farthest[:, None], known.any(dim=1)[:, None]
+        count = known.sum(dim=1)
+        row, place = known.nonzero(as_tuple=True)
+        slot = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+        most = int(count.max())
+        numbers = row.new_zeros(len(known), most)
+        numbers[row, slot] = place
+        return numbers, torch.arange(most, device=row.device) < count[:, None]

@@ -1,0 +1,149 @@
+"""What the triplets of a batch cost, in memory that grows with the batch and not its square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from msiam.mining.blocks import Block, Pool, Positives
+
+if TYPE_CHECKING:
+    from msiam.mining.batch import Miner
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a triplet costs by its two distances.
+
+    Attributes:
+        distance: "squared", "euclidean" or "cosine", which for length 1 is half the squared one.
+        margin: how much farther the negative must be; None: log(1 + exp(near − far)).
+    """
+
+    distance: str
+    margin: float | None
+
+    def of(self, squared: Tensor) -> Tensor:
+        """Distances by their squares."""
+        if self.distance == "euclidean":
+            return squared.sqrt()
+        return squared / 2 if self.distance == "cosine" else squared
+
+    def outward(self, squared: Tensor) -> Tensor | float:
+        """The gradient of a distance by a, as a multiple of a − b; 0 at distance 0."""
+        if self.distance == "euclidean":
+            return squared.rsqrt().masked_fill(squared == 0, 0)
+        return 1.0 if self.distance == "cosine" else 2.0
+
+    def cost(self, nearer: Tensor) -> tuple[Tensor, Tensor]:
+        """Of distances near − far the costs and their slopes."""
+        if self.margin is None:
+            return nn.functional.softplus(nearer), nearer.sigmoid()
+        nearer = nearer + self.margin
+        return nearer.clamp(min=0), (nearer > 0).to(nearer.dtype)
+
+
+class Weighed(NamedTuple):
+    """The cost of a block's triplets, their number, how many cost something, and the slopes.
+
+    ``slope``, (r, N): the cost's derivative by each distance.
+    """
+
+    cost: Tensor
+    triplets: Tensor
+    costly: Tensor
+    slope: Tensor
+
+
+def many(device: torch.device) -> torch.dtype:
+    """The type to sum up many numbers in."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def cost_of_chosen(
+    block: Block, numbers: Tensor, there: Tensor, picked: Tensor, price: Price
+) -> Weighed:
+    """Each positive with the K negatives that were picked for it."""
+    picked = picked.reshape(*numbers.shape, -1)
+    distance = price.of(block.squared)
+    flat = picked.clamp(min=0).flatten(1)
+    near, far = distance.gather(1, numbers), distance.gather(1, flat).view_as(picked)
+    kept = there[..., None] & (picked >= 0)
+    cost, slope = price.cost(near[..., None] - far)
+    cost, slope = cost.masked_fill(~kept, 0), slope.masked_fill(~kept, 0)
+    slopes = torch.zeros_like(distance)
+    slopes.scatter_add_(1, numbers, slope.sum(dim=2))
+    slopes.scatter_add_(1, flat, -slope.flatten(1))
+    return Weighed(cost.sum(dtype=many(cost.device)), kept.sum(), (cost > 0).sum(), slopes)
+
+
+def list_triplets(miner: Miner, pool: Pool, positives: Positives) -> tuple[Tensor, ...]:
+    """Numbers of anchors, of positives and of negatives, (T,) each."""
+    none = torch.zeros(0, dtype=torch.int64, device=pool.anchors.device)
+    parts = [(none, none, none)]
+    for block in pool.blocks(size=4):
+        numbers, there = block.positives(positives)
+        picked = miner.pick(block, block.squared.gather(1, numbers))
+        picked = picked.reshape(*numbers.shape, -1)
+        row, slot, place = (there[..., None] & (picked >= 0)).nonzero(as_tuple=True)
+        parts.append((row + block.rows.start, numbers[row, slot], picked[row, slot, place]))
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def total_cost(
+    miner: Miner, pool: tuple[Any, ...], positives: Positives, price: Price
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The cost of all triplets, their number, and the number of those that cost something."""
+    return _TotalCost.apply(*pool, miner, positives, price)
+
+
+class _TotalCost(torch.autograd.Function):
+    """The gradients are made in the forward pass: a block's slopes are gone after it.
+
+    A triplet's cost changes with its two distances alone, and a distance |a − b| moves a and b
+    along a − b, so that a block's gradients are two products of its slopes with the embeddings.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        candidates: Tensor,
+        anchor_groups: Tensor,
+        candidate_groups: Tensor,
+        same: Tensor | None,
+        miner: Miner,
+        positives: Positives,
+        price: Price,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        sharp = price.distance == "euclidean"
+        pool = Pool(anchors, candidates, anchor_groups, candidate_groups, same, sharp)
+        a, b = pool.centred
+        moved = any(ctx.needs_input_grad[:2])
+        grad_a, grad_b = (torch.zeros_like(x if moved else x[:0]) for x in (a, b))
+        cost = torch.zeros((), dtype=many(a.device), device=a.device)
+        count, costly = (torch.zeros((), dtype=torch.int64, device=a.device) for _ in range(2))
+        with torch.autocast(a.device.type, enabled=False):
+            for block in pool.blocks(size=16):
+                numbers, there = block.positives(positives)
+                if not numbers.shape[1]:
+                    continue
+                part = miner.weigh(block, numbers, there, price)
+                cost, count, costly = cost + part.cost, count + part.triplets, costly + part.costly
+                if moved:
+                    push, rows = part.slope.mul_(price.outward(block.squared)), block.rows
+                    grad_a[rows] = push.sum(dim=1)[:, None] * a[rows] - push @ b
+                    grad_b.add_(push.sum(dim=0)[:, None] * b).addmm_(push.T, a[rows], alpha=-1)
+        ctx.save_for_backward(grad_a, grad_b)
+        ctx.mark_non_differentiable(count, costly)
+        return cost.to(a.dtype), count, costly
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_a, grad_b = ctx.saved_tensors
+        return grad_a * grads[0], grad_b * grads[0], *[None] * 6
