@@ -43,6 +43,8 @@ class Loss(nn.Module, ABC):
     Options: ClassVar[type[Options]] = Options
     #: How many columns of the model it may take, in the order in which the recipe names them.
     columns: ClassVar[tuple[int, ...]] = (2,)
+    #: Whether it may take more columns than the most of these, however many.
+    more: ClassVar[bool] = False
     #: Whether it needs labelled pairs (``same``); False: rows may be labelled or all positive.
     labelled: ClassVar[bool] = False
     #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
@@ -63,8 +65,8 @@ class Loss(nn.Module, ABC):
         Raises:
             RecipeError: the wrong number of columns, or no labels where it learns from them.
         """
-        if len(columns) not in cls.columns:
-            wanted = " or ".join(map(str, cls.columns))
+        if len(columns) not in cls.columns and not (cls.more and len(columns) > max(cls.columns)):
+            wanted = " or ".join([*map(str, cls.columns), *(["more"] if cls.more else [])])
             raise RecipeError(
                 f"loss.name: {name} takes {wanted} columns; the recipe has {len(columns)} "
                 f"({', '.join(columns)})"

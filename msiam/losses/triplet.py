@@ -1,72 +1,147 @@
-"""Triplet loss on Euclidean or squared distances (Schroff, Kalenichenko and Philbin, 2015)."""
+"""Triplet loss: given triplets, mined ones, or all of a batch (Schroff et al. 2015)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from msiam.errors import RecipeError
 from msiam.losses.base import Loss, Targets
 from msiam.registry import registry
 from msiam.registry.options import Options, parse_options
 
+Distance = Literal["euclidean", "squared", "cosine"]
+
+
+class MinerTerm(Options):
+    """One miner by name; every other key is its own option."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _as_term(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
 
 class TripletOptions(Options):
-    margin: float = pydantic.Field(0.2, gt=0, description="how much nearer the positive must be")
-    distance: Literal["euclidean", "squared"] = pydantic.Field(
-        "squared", description="FaceNet's is squared"
+    margin: float = pydantic.Field(
+        0.2, gt=0, description="how much nearer the positive must be; a soft one has no margin"
     )
-    miner: str = pydantic.Field(
-        "hard", description="which negatives of the batch to take where there are two columns"
+    distance: Distance = pydantic.Field(
+        "squared", description="FaceNet's is squared; cosine: 1 − cos, whatever the lengths"
+    )
+    soft: bool = pydantic.Field(
+        False, description="log(1 + exp(near − far)) in the place of a margin (Hermans et al. 2017)"
+    )
+    miner: Annotated[MinerTerm, pydantic.BeforeValidator(_as_term)] = pydantic.Field(
+        MinerTerm(name="hard"),
+        description="which negatives of the batch to take where there are one or two columns: "
+        "its name, or {name: …} with its options",
+    )
+    positives: Literal["row", "hardest", "all"] | None = pydantic.Field(
+        None,
+        description="which positives an anchor meets: that of its row, the farthest of its group, "
+        "or all of it; null: as the miner's paper has it, and of two columns the row's",
+    )
+    average: Literal["all", "nonzero"] = pydantic.Field(
+        "all", description="over all triplets, or over those that cost something"
     )
 
 
 class Triplet(Loss):
     """max(d(anchor, positive) − d(anchor, negative) + margin, 0), averaged over the triplets.
 
-    With three columns, they are anchor, positive and negative; a row whose negative belongs to
-    the anchor's group costs nothing. With two, each positive row is an
-    anchor with its positive, and a miner picks the negative out of the batch's second column.
+    Takes (B, D) embeddings of each column.
 
-    Paper: FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR 2015.
+    - Three columns are anchor, positive and negative. A row whose negative belongs to the
+      anchor's group costs nothing.
+    - Of two, each positive row is an anchor with its positive, and a miner picks the negative out
+      of the batch's second column. With ``positives: hardest`` or ``all``, and with the miner
+      ``all``, items of the anchor's group in other rows are positives as well, but for a row's own
+      that is labelled not the same.
+    - One is a batch of items whose groups are their classes: each is an anchor, the others of its
+      class are positives and the rest negatives. The miner ``hard`` is then batch-hard, with the
+      farthest positive, and ``all`` is batch-all. Labels of pairs mean nothing here.
+
+    Papers: FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR 2015; Hermans,
+    Beyer and Leibe, In Defense of the Triplet Loss for Person Re-Identification, 2017 (batch-hard,
+    batch-all, the soft margin).
     """
 
     Options = TripletOptions
-    columns = (2, 3)
+    columns = (1, 2, 3)
     euclidean = True
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
-        miner = registry().find("miner", options.miner, "loss.miner").load()
-        self.miner = miner(parse_options(miner, {}, "loss.miner"))
+        miner = registry().find("miner", options.miner.name, "loss.miner").load()
+        self.miner = miner(parse_options(miner, options.miner.options, "loss.miner"))
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        anchor, positive, *rest = embeddings.values()
-        one, *_, other = list(embeddings)
-        kept = targets.positive(len(anchor), anchor.device)
-        if rest:  # but those whose negative is known to match through other rows
-            kept = kept & (targets.groups[one] != targets.groups[other])
-            cost = self._cost(anchor[kept], positive[kept], rest[0][kept])
-            return cost.sum() / max(len(cost), 1)
-        kept = kept.nonzero().squeeze(1)
-        chosen = self.miner.choose(
-            anchor[kept].detach(),
-            positive.detach(),
-            targets.groups[one][kept],
-            targets.groups[other],
-        )
-        kept, chosen = kept[chosen >= 0], chosen[chosen >= 0]
-        cost = self._cost(anchor[kept], positive[kept], positive[chosen])
-        return cost.sum() / max(len(kept), 1)
+        vectors = [ready(vector, self.options.distance) for vector in embeddings.values()]
+        groups = [targets.groups[column] for column in embeddings]
+        same = targets.positive(len(vectors[0]), vectors[0].device)
+        if len(vectors) == 3:  # but those whose negative is known to match through other rows
+            kept = same & (groups[0] != groups[2])
+            cost, count = self._listed(*(vector[kept] for vector in vectors))
+        else:
+            pairs = same if len(vectors) == 2 else None
+            cost, count = self._mined((vectors[0], vectors[-1], groups[0], groups[-1], pairs))
+        # A miner may pass over what is no number. Then training must stop, and not go on at 0.
+        sizes = [vector.detach().float().pow(2).sum() for vector in vectors]
+        return cost / count.clamp(min=1) + 0 * torch.stack(sizes).sum().to(cost.dtype)
 
-    def _cost(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        near = self._distance(anchor - positive)
-        far = self._distance(anchor - negative)
-        return (near - far + self.options.margin).clamp(min=0)
+    def _mined(self, pool: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """What the batch's triplets cost, and over how many to average."""
+        positives = self._positives(pairs=pool[-1] is not None)
+        if self.miner.every or positives == "all":
+            margin = None if self.options.soft else self.options.margin
+            cost, count, costly = self.miner.total(pool, positives, self.options.distance, margin)
+            return cost, count if self.options.average == "all" else costly
+        anchor, positive, negative = self.miner.triplets(pool, positives)
+        return self._listed(pool[0][anchor], pool[1][positive], pool[1][negative])
 
-    def _distance(self, apart: Tensor) -> Tensor:
-        if self.options.distance == "squared":
-            return apart.pow(2).sum(dim=1)
-        return apart.norm(dim=1)
+    def _positives(self, pairs: bool) -> str:
+        if self.options.positives == "row" and not pairs:
+            raise RecipeError(
+                "loss.positives: of one column, rows are no pairs; found 'row', take hardest or all"
+            )
+        default = "row" if pairs and not self.miner.every else self.miner.positives
+        return self.options.positives or default
+
+    def _listed(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``_mined``, of T triplets, (T, D) each."""
+        kind = self.options.distance
+        nearer = distance(anchor, positive, kind) - distance(anchor, negative, kind)
+        if self.options.soft:
+            cost = nn.functional.softplus(nearer)
+        else:
+            cost = (nearer + self.options.margin).clamp(min=0)
+        counted = (cost > 0) | (self.options.average == "all")
+        return cost.sum(), counted.sum()
+
+
+def ready(vectors: Tensor, kind: Distance) -> Tensor:
+    """Embeddings as ``distance`` wants them: for the cosine, of length 1 in float32 or more."""
+    if kind != "cosine":
+        return vectors
+    wide = torch.promote_types(vectors.dtype, torch.float32)
+    return nn.functional.normalize(vectors.to(wide), dim=1)
+
+
+def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
+    """(B,) distances of two (B, D) that are ``ready``."""
+    if kind == "euclidean":
+        return (a - b).norm(dim=1)  # its gradient at zero distance is zero, not NaN
+    squared = (a - b).pow(2).sum(dim=1)
+    return squared / 2 if kind == "cosine" else squared

@@ -11,6 +11,9 @@ from msiam.losses.triplet import Triplet
 
 
 class Sum(Loss):
+    columns = (3, 4)
+    more = True
+
     def forward(self, embeddings, targets):
         return torch.stack(list(embeddings.values())).sum()
 
@@ -29,7 +32,13 @@ def test_labels_say_which_rows_are_positive():
     [
         (Contrastive, ["a", "b", "c"], True, "x takes 2 columns; the recipe has 3 (a, b, c)"),
         (InfoNCE, ["a"], False, "x takes 2 columns; the recipe has 1 (a)"),
-        (Triplet, list("abcd"), False, "x takes 2 or 3 columns; the recipe has 4 (a, b, c, d)"),
+        (
+            Triplet,
+            list("abcd"),
+            False,
+            "x takes 1 or 2 or 3 columns; the recipe has 4 (a, b, c, d)",
+        ),
+        (Sum, ["a", "b"], False, "x takes 3 or 4 or more columns; the recipe has 2 (a, b)"),
         (Contrastive, ["a", "b"], False, "x learns from labelled pairs; add 'label: {column: "),
     ],
 )
@@ -41,10 +50,11 @@ def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, labelled, 
 
 @pytest.mark.parametrize(
     ("cls", "count", "labelled"),
-    [(Contrastive, 2, True), (InfoNCE, 2, False), (InfoNCE, 2, True), (Triplet, 3, False)],
+    [(Contrastive, 2, True), (InfoNCE, 2, False), (InfoNCE, 2, True), (Triplet, 3, False)]
+    + [(Sum, count, False) for count in (3, 4, 5, 9)],
 )
 def test_a_loss_that_fits(cls, count, labelled):
-    cls.check("x", ["a", "b", "c"][:count], labelled)
+    cls.check("x", list("abcdefghi")[:count], labelled)
 
 
 def test_several_losses_are_added_with_their_weights():

@@ -9,20 +9,24 @@ from msiam.errors import PluginError, RecipeError
 from msiam.losses import tiles
 from msiam.losses.base import Targets
 from msiam.losses.triplet import Triplet
+from msiam.registry.conformance import check_loss
 
 
 def distance(a, b, kind):
+    if kind == "cosine":
+        return 1 - (a @ b) / (a.norm() * b.norm())
     squared = ((a - b) ** 2).sum()
     return squared if kind == "squared" else squared.sqrt()
 
 
-def three_columns(margin=0.2, distance_kind="squared"):
+def three_columns(margin=0.2, distance_kind="squared", soft=False, average="all"):
     def cost(anchor, positive, negative):
-        total = 0
+        costs = []
         for a, p, n in zip(anchor, positive, negative, strict=True):
-            near, far = distance(a, p, distance_kind), distance(a, n, distance_kind)
-            total += (near - far + margin).clamp(min=0)
-        return total / len(anchor)
+            nearer = distance(a, p, distance_kind) - distance(a, n, distance_kind)
+            costs.append((1 + nearer.exp()).log() if soft else (nearer + margin).clamp(min=0))
+        counted = [c for c in costs if average == "all" or c > 0]
+        return sum(costs) / max(len(counted), 1)
 
     return cost
 
@@ -83,21 +87,37 @@ def test_a_negative_that_is_known_to_match_costs_nothing(loss, unit):
     assert loss(labelled, margin=3)(*vectors).item() == pytest.approx(loss(margin=3)(*kept).item())
 
 
-@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
 @pytest.mark.parametrize("margin", [0.01, 0.2, 3.0])
-def test_three_columns_are_the_reference(loss, agree, unit, kind, margin):
+@pytest.mark.parametrize("average", ["all", "nonzero"])
+def test_three_columns_are_the_reference(loss, agree, unit, kind, margin, average):
     vectors = [unit(7, seed=seed) for seed in range(3)]
-    agree(loss(margin=margin, distance=kind), three_columns(margin, kind), *vectors)
+    run = loss(margin=margin, distance=kind, average=average)
+    agree(run, three_columns(margin, kind, average=average), *vectors)
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
+def test_a_soft_margin(loss, agree, unit, kind):
+    vectors = [unit(7, seed=seed) for seed in range(3)]
+    agree(loss(soft=True, distance=kind), three_columns(soft=True, distance_kind=kind), *vectors)
+    far = [1e3 * vector for vector in vectors]  # its exponential is no number; the loss is one
+    assert loss(soft=True)(*far).isfinite()
+
+
+def test_the_cosine_does_not_ask_for_length_1(loss, agree, unit):
+    vectors = [(seed + 1) * unit(7, seed=seed) for seed in range(3)]
+    agree(loss(distance="cosine"), three_columns(distance_kind="cosine"), *vectors)
 
 
 def test_a_single_triplet(loss, agree, unit):
     agree(loss(), three_columns(), *(unit(1, seed=seed) for seed in range(3)))
 
 
-@pytest.mark.parametrize("kind", ["squared", "euclidean"])
-def test_gradcheck(loss, unit, kind):
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
+def test_gradcheck(loss, unit, kind, soft):
     vectors = [unit(5, seed=seed).requires_grad_() for seed in range(3)]
-    assert torch.autograd.gradcheck(loss(margin=2.0, distance=kind), vectors)
+    assert torch.autograd.gradcheck(loss(margin=2.0, distance=kind, soft=soft), vectors)
 
 
 def test_where_anchor_and_positive_are_one_the_gradient_is_finite(loss, unit, value_and_gradients):
@@ -110,7 +130,7 @@ def test_where_anchor_and_positive_are_one_the_gradient_is_finite(loss, unit, va
 # ---- Two columns: the negative is mined
 
 
-@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
 @pytest.mark.parametrize("tile", [1, 25, 1 << 22])
 @pytest.mark.parametrize(
     ("groups", "same"),
@@ -194,5 +214,37 @@ def test_what_is_no_number_is_not_hidden_by_mining(loss, unit, targets, broken):
 def test_an_unknown_miner_or_distance(make):
     with pytest.raises(PluginError, match=r"loss.miner: no miner 'hrad'; did you mean 'hard'"):
         make(Triplet, miner="hrad")
-    with pytest.raises(RecipeError, match=r"distance: found 'cosine'; Input should be 'euclidean'"):
-        make(Triplet, distance="cosine")
+    with pytest.raises(RecipeError, match=r"distance: found 'cosin'; Input should be 'euclidean'"):
+        make(Triplet, distance="cosin")
+
+
+def test_a_miner_has_options_of_its_own(make):
+    assert make(Triplet, miner={"name": "hardest_k", "k": 2}).miner.options.k == 2
+    with pytest.raises(RecipeError, match=r"loss.miner: kk: no such key; did you mean 'k'"):
+        make(Triplet, miner={"name": "hardest_k", "kk": 2})
+    with pytest.raises(RecipeError, match=r"loss: miner.name: is missing"):
+        make(Triplet, miner={"k": 2})
+
+
+def test_of_one_column_rows_are_no_pairs(make, unit):
+    one = {"a": unit(3)}, Targets({"a": torch.tensor([0, 0, 1])})
+    with pytest.raises(RecipeError, match="of one column, rows are no pairs; found 'row'"):
+        make(Triplet, positives="row")(*one)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"distance": "cosine"},
+        {"soft": True, "average": "nonzero"},
+        {"miner": "all"},
+        {"miner": {"name": "all", "negatives": "semi_hard"}, "margin": 5.0},
+        {"miner": "all", "soft": True, "distance": "euclidean"},
+        {"miner": "all", "average": "nonzero", "distance": "euclidean"},
+        {"miner": "semi_hard", "distance": "cosine", "margin": 1.0},
+        {"miner": "semi_hard", "positives": "all", "margin": 2.0},
+        {"miner": {"name": "hardest_k", "k": 3}, "positives": "hardest"},
+    ],
+)
+def test_conformance(options):
+    check_loss(Triplet, options)
