@@ -31,6 +31,11 @@ def msiam_losses(register):
         summary="anchor nearer to positive than to negative by a margin (FaceNet, 2015)",
     )
     register(
+        "quadruplet",
+        "msiam.losses.quadruplet:Quadruplet",
+        summary="triplet, and two negatives farther apart than any positive (Chen 2017)",
+    )
+    register(
         "infonce",
         "msiam.losses.infonce:InfoNCE",
         summary="symmetric softmax over the batch, learnt temperature (CLIP, 2021)",
