@@ -36,6 +36,11 @@ def msiam_losses(register):
         summary="triplet, and two negatives farther apart than any positive (Chen 2017)",
     )
     register(
+        "tuple",
+        "msiam.losses.tuple:NTuple",
+        summary="softmax over a positive and any number of negatives (Sohn 2016)",
+    )
+    register(
         "infonce",
         "msiam.losses.infonce:InfoNCE",
         summary="symmetric softmax over the batch, learnt temperature (CLIP, 2021)",
