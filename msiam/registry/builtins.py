@@ -41,6 +41,11 @@ def msiam_losses(register):
         summary="softmax over a positive and any number of negatives (Sohn 2016)",
     )
     register(
+        "matryoshka",
+        "msiam.losses.matryoshka:Matryoshka",
+        summary="another loss on embeddings cut to several widths (Kusupati 2022)",
+    )
+    register(
         "infonce",
         "msiam.losses.infonce:InfoNCE",
         summary="symmetric softmax over the batch, learnt temperature (CLIP, 2021)",

@@ -1,0 +1,122 @@
+"""Matryoshka: another loss on the beginnings of the embeddings (Kusupati et al., 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from msiam.errors import RecipeError
+from msiam.losses.base import Loss, Targets
+from msiam.recipe import LossTerm
+from msiam.registry import registry
+from msiam.registry.options import Options, parse_options
+
+WHERE = "loss (matryoshka)"
+#: The parts of the full width that are taken where no widths are named.
+PARTS = (1, 2, 4, 8)
+
+
+def _as_term(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class MatryoshkaOptions(Options):
+    loss: Annotated[LossTerm, pydantic.BeforeValidator(_as_term)] = pydantic.Field(
+        LossTerm(name="infonce"), description="its name, or {name: …} with its options"
+    )
+    dims: list[pydantic.PositiveInt] | None = pydantic.Field(
+        None,
+        min_length=1,
+        description="widths to which embeddings are cut; null: the full width, a half, a quarter "
+        "and an eighth of it",
+    )
+    weights: list[pydantic.PositiveFloat] | None = pydantic.Field(
+        None, description="what the loss at each width counts; null: 1 each, as in the paper"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _a_weight_a_width(self) -> Self:
+        widths = self.dims or PARTS
+        if len(set(widths)) < len(widths):
+            raise ValueError("dims names a width twice; weights says how much each counts")
+        if self.weights is not None and len(self.weights) != len(widths):
+            raise ValueError(
+                f"weights must be one for each of the {len(widths)} dims; it has "
+                f"{len(self.weights)}"
+            )
+        return self
+
+
+class Matryoshka(Loss):
+    """Σ_d c_d · L(embeddings cut to their first d numbers, at length 1 again).
+
+    Takes what the loss L takes. The model learns to say first what matters most, so that its
+    embeddings can be cut afterwards, for an index that is smaller and faster: cut them to one of
+    the widths trained and bring them to length 1.
+
+    Each width has an L of its own, with its own learnt state (a temperature), as the paper has
+    a classifier for each.
+
+    Paper: Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022.
+    """
+
+    Options = MatryoshkaOptions
+    more = True
+    euclidean = True
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        term = options.loss
+        cls = registry().find("loss", term.name, f"{WHERE}.loss.name").load()
+        inner = parse_options(cls, term.options, f"{WHERE}.loss ({term.name})")
+        self.losses = nn.ModuleList(cls(inner) for _ in options.dims or PARTS)
+        weights = options.weights or [1.0] * len(self.losses)
+        self.weights = [term.weight * weight for weight in weights]
+
+    def fits(self, columns: Sequence[str], labelled: bool) -> None:
+        """Whether the inner loss fits what it will be given; see ``Loss.check``.
+
+        Raises:
+            RecipeError: it does not.
+        """
+        inner = self.losses[0]
+        assert isinstance(inner, Loss)
+        try:
+            inner.check(self.options.loss.name, columns, labelled)
+            if isinstance(inner, Matryoshka):
+                inner.fits(columns, labelled)
+        except RecipeError as error:
+            raise RecipeError(str(error).replace("loss", f"{WHERE}.loss", 1)) from error
+
+    def widths(self, full: int) -> list[int]:
+        """The widths to which embeddings of the full width are cut.
+
+        Raises:
+            RecipeError: one is more than the full width.
+        """
+        if self.options.dims is None:
+            return [max(1, full // part) for part in PARTS]
+        if max(self.options.dims) > full:
+            raise RecipeError(
+                f"{WHERE}.dims: found {max(self.options.dims)}; the towers' dim is {full}"
+            )
+        return self.options.dims
+
+    def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        self.fits(list(embeddings), targets.same is not None)
+        first = next(iter(embeddings.values()))
+        wide = torch.promote_types(first.dtype, torch.float32)
+        costs = []
+        for width, weight, loss in zip(
+            self.widths(first.shape[1]), self.weights, self.losses, strict=True
+        ):
+            cut = {
+                column: nn.functional.normalize(vectors[:, :width].to(wide), dim=1)
+                for column, vectors in embeddings.items()
+            }
+            costs.append(weight * loss(cut, targets))
+        return torch.stack(costs).sum()
