@@ -75,21 +75,21 @@ def msiam_losses(register):
 @hookimpl
 def msiam_miners(register):
     register("hard", "msiam.mining.batch:Hard", summary="the nearest item that does not belong")
-    register("hardest_k", "msiam.mining.batch:HardestK", summary="the k nearest of those")
+    register("hardest_k", "msiam.mining.batch:HardestK", summary="the k nearest that do not belong")
     register(
         "semi_hard",
         "msiam.mining.batch:SemiHard",
-        summary="the nearest of those that are farther than the positive (FaceNet, 2015)",
+        summary="the nearest that is farther than the positive (FaceNet, 2015)",
     )
     register(
         "distance_weighted",
         "msiam.mining.batch:DistanceWeighted",
-        summary="one of those, drawn so that all distances are alike likely (Wu 2017)",
+        summary="one at random, such that all distances are alike likely (Wu 2017)",
     )
     register(
         "all",
         "msiam.mining.every:All",
-        summary="every one of those: batch-all, exact at linear memory (Hermans 2017)",
+        summary="every item that does not belong: batch-all, at linear memory (Hermans 2017)",
     )
 
 
