@@ -77,6 +77,16 @@ class Loss(nn.Module, ABC):
                 "'label: {column: ..., same: ...}' to data, or take infonce, which needs no labels"
             )
 
+    def fits(self, columns: Sequence[str], labelled: bool, dim: int) -> None:
+        """What can only be checked once the loss is built. Nothing, unless it holds another loss.
+
+        Args:
+            dim: the embeddings' width.
+
+        Raises:
+            RecipeError: the loss does not fit what it will be given.
+        """
+
 
 class WeightedSum(nn.Module):
     """Several losses at once, each times its weight."""

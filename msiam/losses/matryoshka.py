@@ -77,18 +77,18 @@ class Matryoshka(Loss):
         weights = options.weights or [1.0] * len(self.losses)
         self.weights = [term.weight * weight for weight in weights]
 
-    def fits(self, columns: Sequence[str], labelled: bool) -> None:
-        """Whether the inner loss fits what it will be given; see ``Loss.check``.
+    def fits(self, columns: Sequence[str], labelled: bool, dim: int) -> None:
+        """Whether the inner loss fits what it will be given, and the widths the embeddings.
 
         Raises:
-            RecipeError: it does not.
+            RecipeError: they do not.
         """
+        self.widths(dim)
         inner = self.losses[0]
         assert isinstance(inner, Loss)
         try:
             inner.check(self.options.loss.name, columns, labelled)
-            if isinstance(inner, Matryoshka):
-                inner.fits(columns, labelled)
+            inner.fits(columns, labelled, dim)
         except RecipeError as error:
             raise RecipeError(str(error).replace("loss", f"{WHERE}.loss", 1)) from error
 
@@ -107,7 +107,6 @@ class Matryoshka(Loss):
         return self.options.dims
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        self.fits(list(embeddings), targets.same is not None)
         first = next(iter(embeddings.values()))
         wide = torch.promote_types(first.dtype, torch.float32)
         costs = []

@@ -56,7 +56,9 @@ def build_loss(terms: Sequence[LossTerm], model: Model, labelled: bool) -> Weigh
                 "product, which ranks alike only for embeddings of length 1; leave out "
                 "normalize: false, or take infonce"
             )
-        losses.append(cls(parse_options(cls, term.options, f"loss ({term.name})")))
+        loss = cls(parse_options(cls, term.options, f"loss ({term.name})"))
+        loss.fits(list(model.columns), labelled, model.dim)
+        losses.append(loss)
     if not losses:
         raise RecipeError("loss: names none; see msiam plugins")
     return WeightedSum(losses, [term.weight for term in terms])

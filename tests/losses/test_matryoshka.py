@@ -174,17 +174,18 @@ def test_options_that_do_not_fit(make, options, said):
     assert said in str(raised.value)
 
 
-def test_an_inner_loss_that_does_not_fit(make, unit, targets):
-    vectors = {"a": unit(7), "b": unit(7, seed=1)}
+def test_an_inner_loss_that_does_not_fit(make):
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss\.name: contrastive learns"):
-        make(Matryoshka, loss="contrastive")(vectors, targets(7))
+        make(Matryoshka, loss="contrastive").fits(["a", "b"], labelled=False, dim=8)
+    with pytest.raises(RecipeError, match=r"dims: found 16; the towers' dim is 8"):
+        make(Matryoshka, dims=[16]).fits(["a", "b"], labelled=False, dim=8)
     with pytest.raises(RecipeError) as raised:
-        make(Matryoshka).fits(["a", "b", "c"], labelled=False)
+        make(Matryoshka).fits(["a", "b", "c"], labelled=False, dim=8)
     where = "loss (matryoshka).loss.name"
     assert str(raised.value) == f"{where}: infonce takes 2 columns; the recipe has 3 (a, b, c)"
     twice = {"name": "matryoshka", "loss": "contrastive"}
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss \(matryoshka\)\.loss\.name"):
-        make(Matryoshka, loss=twice).fits(["a", "b"], labelled=False)
+        make(Matryoshka, loss=twice).fits(["a", "b"], labelled=False, dim=8)
     Matryoshka.check("matryoshka", ["a", "b", "c"], labelled=False)
 
 
