@@ -60,7 +60,10 @@ class RunFolder:
                     "overwrite=True, folder=...)"
                 )
         elif any(path not in (self.lock, self.rejected) for path in self.path.iterdir()):
-            raise RunError(f"{self.path}: holds something that is no run; give an empty folder")
+            raise RunError(
+                f"{self.path}: holds something that is no run; give an empty "
+                "folder with --out (in Python: folder=...)"
+            )
 
     def clear(self) -> None:
         """Remove an old run, all but its list of rejected rows, which the new one has written."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from msiam.data.parts import Parts, prepare, test_part, training_parts
 from msiam.data.sources import Source
-from msiam.errors import RunError
+from msiam.errors import DataError, RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.gallery.gallery import Gallery
@@ -58,7 +58,8 @@ class Run:
 
         Raises:
             RunError: a bare model has no threshold.
-            DataError: no column reads an item.
+            DataError: no column reads an item; both are of one column, as two pictures are in a
+                model of names and pictures, for which the threshold was not made.
         """
         if self.calibration is None:
             raise RunError(
@@ -66,6 +67,12 @@ class Run:
             )
         one = self.model.column_for(a)
         other = self.model.column_for(b, but=one)
+        if one == other:
+            pair = " ↔ ".join(self.model.columns)
+            raise DataError(
+                f"both items go through column '{one}', and this model's threshold is for {pair}; "
+                "give one of each"
+            )
         left = self.model.encode({one: [a]})[one][0]
         right = self.model.encode({other: [b]})[other][0]
         similarity = float(left @ right)
@@ -173,3 +180,6 @@ def prepare_items(
     total = sum(len(items.values) for items in parts.items.values())
     with items_bar(console, "preparing", total) as progress:
         prepare(parts, model, rejected, allow, progress)
+    if parts.rejected:
+        rows = len({(entry.table, entry.row) for entry in parts.rejected})
+        console.print(f"{rows:,} rows are set aside: {rejected}", highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ def train(
     place = RunFolder(folder or Path("runs") / recipe.name)
     with place.writing():
         place.check(resume, overwrite)
+        checkpoint = last_checkpoint(place.checkpoints) if resume else None
+        keeper = KeepCheckpoints(seconds_before(checkpoint))
         transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
         transformers.set_seed(recipe.train.seed)
         model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
@@ -93,7 +95,16 @@ def train(
         if resume:
             check_rows(place, parts, "begin again with --overwrite")
         return _train(
-            recipe, model, objective, evaluators, parts, place, resume, allow_rejected, console
+            recipe,
+            model,
+            objective,
+            evaluators,
+            parts,
+            place,
+            keeper,
+            resume,
+            allow_rejected,
+            console,
         )
 
 
@@ -104,6 +115,7 @@ def _train(
     evaluators: dict[str, Evaluator],
     parts: Parts,
     place: RunFolder,
+    keeper: KeepCheckpoints,
     resume: bool,
     allow_rejected: bool,
     console: Console,
@@ -126,7 +138,7 @@ def _train(
     if not place.start.is_dir():
         # What fit learns need not be the same a second time, nor its source still be there.
         model.save(place.start)
-    history, seconds = _optimise(recipe, model, loss, evaluators, parts, place, console)
+    history = _optimise(recipe, model, loss, evaluators, parts, place, keeper, console)
     model.eval()
     calibration = Calibration.fit(*pair_scores(embed_part(model, parts, "validation")))
     model.save(place.model)
@@ -137,7 +149,7 @@ def _train(
     run = Run(place, model, recipe, dict(found.metrics), calibration)
     watched = next(iter(evaluators.values())).primary
     report_run(place.report, run, parts, found, history, watched)
-    run.metrics["training"] = _facts(parts, model, history, seconds())
+    run.metrics["training"] = _facts(parts, model, history, keeper.seconds)
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
     place.tidy()
@@ -151,14 +163,10 @@ def _optimise(
     evaluators: dict[str, Evaluator],
     parts: Parts,
     place: RunFolder,
+    keeper: KeepCheckpoints,
     console: Console,
-) -> tuple[list[dict[str, Any]], Callable[[], float]]:
-    """Train ``model`` in place.
-
-    Returns:
-        The trainer's log, one dict an entry; and what tells the seconds that all sessions of this
-        training took so far.
-    """
+) -> list[dict[str, Any]]:
+    """Train ``model`` in place; returns the trainer's log, one dict an entry."""
     settings, examples = recipe.train, parts.examples["train"]
     watched = next(iter(evaluators.values()))
 
@@ -169,7 +177,6 @@ def _optimise(
     sampler = BatchSampler(len(examples), settings.batch_size, settings.seed)
     progress = ShowProgress(console, watched.primary, settings.batch_size)
     checkpoint = last_checkpoint(place.checkpoints)
-    keeper = KeepCheckpoints(seconds_before(checkpoint))
     callbacks: list[transformers.TrainerCallback] = [keeper, progress]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
@@ -185,10 +192,10 @@ def _optimise(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     if checkpoint and trainer.take_finished(checkpoint):
-        return trainer.state.log_history, lambda: keeper.seconds
+        return trainer.state.log_history
     with progress:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.state.log_history, lambda: keeper.seconds
+    return trainer.state.log_history
 
 
 def _recipe(
@@ -202,6 +209,10 @@ def _recipe(
 ) -> Recipe:
     """The recipe that ``train`` was asked for, whichever way it was said."""
     if isinstance(what, Model):
+        if label and not isinstance(label, Mapping):
+            raise RecipeError(
+                f'label: found {label!r}; give {{"column": ..., "same": the value that means same}}'
+            )
         data = {"table": GIVEN, **({"label": dict(label)} if label else {})}
         content = {**what.describe(), "data": data, "train": settings}
         content |= {"name": Path(folder).name} if folder else {}

@@ -129,6 +129,11 @@ class Model(nn.Module):
             DataError: an item cannot be read, or the model has no such column.
             ModelError: the model has no weights yet.
         """
+        if not isinstance(columns, Mapping):
+            raise DataError(
+                f"encode takes items by column, as in {{'{next(iter(self.columns))}': [...]}}; "
+                f"found {type(columns).__name__}"
+            )
         vectors = {}
         for column, items in columns.items():
             vectors[column], rejected = self.embed(column, items, batch_size=batch_size)

@@ -123,9 +123,14 @@ def _check(path: Path, checksum: str) -> None:
             f"{path}: is missing, though {DESCRIPTION} lists it; copy the whole folder"
         )
     with path.open("rb") as file:
-        start = file.read(2)
-    # A pickle begins with its protocol (0x80 n); torch.save wraps one in a zip (PK).
-    if path.suffix == ".safetensors" and (start[:1] == b"\x80" or start == b"PK"):
+        start = file.read(9)
+    # A pickle begins with its protocol (0x80 n); torch.save wraps one in a zip (PK). Safetensors
+    # may begin with any byte, of its header's length, but after eight of them the header opens.
+    if (
+        path.suffix == ".safetensors"
+        and start.startswith((b"\x80", b"PK"))
+        and not start.endswith(b"{")
+    ):
         raise ModelError(
             f"{path}: is a pickle, which can run code when opened, where safetensors belongs; "
             "save the model with Model.save"

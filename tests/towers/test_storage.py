@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from msiam import Model
 from msiam.errors import ModelError, PluginError
+from msiam.paths import sha256
 from msiam.towers import storage
 
 FILES = [
@@ -275,3 +277,14 @@ def test_the_old_model_is_read_where_a_save_was_killed_between_its_renames(model
     assert Model.load(folder).fingerprint() == model.fingerprint()
     shutil.copytree(aside, folder)
     assert storage.whole(folder) == folder
+
+
+@pytest.mark.parametrize("length", [0x180, 0x2580, 0x4B50])
+def test_safetensors_whose_header_is_as_long_as_a_pickle_begins(tmp_path, length):
+    """The first bytes of the file are 0x80, or PK, as those of a pickle are."""
+    path = tmp_path / "model.safetensors"
+    tensors = {"weight": torch.zeros(2)}
+    least = len(safetensors.torch.save(tensors, {"note": ""})) - 16  # without length and weights
+    safetensors.torch.save_file(tensors, path, {"note": "x" * (length - least)})
+    assert int.from_bytes(path.read_bytes()[:8], "little") == length
+    storage._check(path, sha256(path))
