@@ -49,6 +49,11 @@ class Data(Options):
     label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
     split: Split = Split()
 
+    @property
+    def targets(self) -> set[str]:
+        """What is said of the rows; see ``msiam.losses.base.Given``."""
+        return {"labels"} if self.label is not None else set()
+
 
 class Train(Options):
     """How long and how fast."""

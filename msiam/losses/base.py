@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,16 +22,45 @@ class Targets:
         groups: by column, (B,) integers. Items of one group belong together (they are the same
             item, or known to match through other pairs), so no loss takes them for negatives.
         same: (B,) booleans where pairs are labelled; None where every row is a positive.
+        scores: (B,) numbers where rows are scored: the larger, the more alike the first two items
+            (of triplets: how much more alike they are than the first and the third).
+        anchors: (B,) booleans, the rows that ask; the others' items, kept from earlier batches,
+            are candidates alone. None: all ask.
     """
 
     groups: dict[str, Tensor]
     same: Tensor | None = None
+    scores: Tensor | None = None
+    anchors: Tensor | None = None
 
     def positive(self, size: int, device: torch.device) -> Tensor:
         """(B,) booleans: the rows whose items belong together."""
         if self.same is None:
             return torch.ones(size, dtype=torch.bool, device=device)
         return self.same
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a recipe will give a loss.
+
+    Attributes:
+        columns: their names, in the recipe's order.
+        targets: what it says of the rows: any of "labels", "scores" and "classes".
+        dim: the embeddings' width.
+    """
+
+    columns: Sequence[str]
+    targets: Collection[str]
+    dim: int
+
+
+#: How a recipe comes to have each kind of targets, and what does without.
+TARGETS = {
+    "labels": "labelled pairs; add 'label: {column: ..., same: ...}' to data",
+    "scores": "scored pairs; add 'score: COLUMN' to data",
+    "classes": "classes; add 'classes: {COLUMN: ...}' to data",
+}
 
 
 class Loss(nn.Module, ABC):
@@ -45,8 +74,9 @@ class Loss(nn.Module, ABC):
     columns: ClassVar[tuple[int, ...]] = (2,)
     #: Whether it may take more columns than the most of these, however many.
     more: ClassVar[bool] = False
-    #: Whether it needs labelled pairs (``same``); False: rows may be labelled or all positive.
-    labelled: ClassVar[bool] = False
+    #: What it learns from, any one of them: "labels", "scores", "classes". Empty: rows may be
+    #: labelled or all positive.
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
     euclidean: ClassVar[bool] = False
 
@@ -59,32 +89,38 @@ class Loss(nn.Module, ABC):
         """Embeddings by column, each (B, D), in the recipe's order of columns, to a scalar."""
 
     @classmethod
-    def check(cls, name: str, columns: Sequence[str], labelled: bool) -> None:
+    def check(cls, name: str, given: Given) -> None:
         """Whether the loss fits what it will be given.
 
         Raises:
-            RecipeError: the wrong number of columns, or no labels where it learns from them.
+            RecipeError: the wrong number of columns, or no targets where it learns from them.
         """
+        columns = given.columns
         if len(columns) not in cls.columns and not (cls.more and len(columns) > max(cls.columns)):
             wanted = " or ".join([*map(str, cls.columns), *(["more"] if cls.more else [])])
             raise RecipeError(
                 f"loss.name: {name} takes {wanted} columns; the recipe has {len(columns)} "
                 f"({', '.join(columns)})"
             )
-        if cls.labelled and not labelled:
+        if cls.needs and not set(cls.needs) & set(given.targets):
+            wanted = ", or from ".join(TARGETS[kind] for kind in cls.needs)
             raise RecipeError(
-                f"loss.name: {name} learns from labelled pairs; add "
-                "'label: {column: ..., same: ...}' to data, or take infonce, which needs no labels"
+                f"loss.name: {name} learns from {wanted}; or take infonce, which needs neither"
             )
 
-    def fits(self, columns: Sequence[str], labelled: bool, dim: int) -> None:
+    def fits(self, given: Given) -> None:
         """What can only be checked once the loss is built. Nothing, unless it holds another loss.
-
-        Args:
-            dim: the embeddings' width.
 
         Raises:
             RecipeError: the loss does not fit what it will be given.
+        """
+
+    def begin(self, groups: Tensor, dim: int) -> None:
+        """Make what is learnt of each class. Called once, before training; most have nothing.
+
+        Args:
+            groups: (C,) ascending, the groups of the training part; see ``Targets.groups``.
+            dim: the embeddings' width.
         """
 
 

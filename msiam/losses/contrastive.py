@@ -35,7 +35,7 @@ class Contrastive(Loss):
     """
 
     Options = ContrastiveOptions
-    labelled = True
+    needs = ("labels",)
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:

@@ -26,7 +26,7 @@ class CoSENT(Loss):
     """
 
     Options = CoSENTOptions
-    labelled = True
+    needs = ("labels",)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         left, right = embeddings.values()

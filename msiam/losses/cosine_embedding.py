@@ -31,7 +31,7 @@ class CosineEmbedding(Loss):
     """
 
     Options = CosineEmbeddingOptions
-    labelled = True
+    needs = ("labels",)
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:

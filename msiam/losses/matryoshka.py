@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 import pydantic
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Loss, Targets
+from msiam.losses.base import Given, Loss, Targets
 from msiam.recipe import LossTerm
 from msiam.registry import registry
 from msiam.registry.options import Options, parse_options
@@ -77,20 +77,25 @@ class Matryoshka(Loss):
         weights = options.weights or [1.0] * len(self.losses)
         self.weights = [term.weight * weight for weight in weights]
 
-    def fits(self, columns: Sequence[str], labelled: bool, dim: int) -> None:
+    def fits(self, given: Given) -> None:
         """Whether the inner loss fits what it will be given, and the widths the embeddings.
 
         Raises:
             RecipeError: they do not.
         """
-        self.widths(dim)
+        self.widths(given.dim)
         inner = self.losses[0]
         assert isinstance(inner, Loss)
         try:
-            inner.check(self.options.loss.name, columns, labelled)
-            inner.fits(columns, labelled, dim)
+            inner.check(self.options.loss.name, given)
+            inner.fits(given)
         except RecipeError as error:
             raise RecipeError(str(error).replace("loss", f"{WHERE}.loss", 1)) from error
+
+    def begin(self, groups: Tensor, dim: int) -> None:
+        for width, loss in zip(self.widths(dim), self.losses, strict=True):
+            assert isinstance(loss, Loss)
+            loss.begin(groups, width)
 
     def widths(self, full: int) -> list[int]:
         """The widths to which embeddings of the full width are cut.

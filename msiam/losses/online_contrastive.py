@@ -40,7 +40,7 @@ class OnlineContrastive(Loss):
     """
 
     Options = OnlineContrastiveOptions
-    labelled = True
+    needs = ("labels",)
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:

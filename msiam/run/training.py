@@ -80,7 +80,7 @@ def train(
         transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
         transformers.set_seed(recipe.train.seed)
         model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
-        objective = build_loss(recipe.loss, model, recipe.data.label is not None)
+        objective = build_loss(recipe.loss, model, recipe.data.targets)
         evaluators = build_evaluators(recipe.evaluate)
         recipe = _resolved(recipe, model, objective, evaluators)
         if resume:

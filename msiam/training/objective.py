@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Targets, WeightedSum
+from msiam.losses.base import Given, Targets, WeightedSum
 from msiam.recipe import LossTerm
 from msiam.registry import registry
 from msiam.registry.options import parse_options
@@ -29,27 +29,32 @@ class Objective(nn.Module):
         index: Mapping[str, Tensor],
         groups: Mapping[str, Tensor],
         same: Tensor | None = None,
+        scores: Tensor | None = None,
         rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """A collated step to its loss. ``rows`` are there to name a step that goes wrong."""
         embeddings = self.model(batches)
         by_column = {c: embeddings[self.model.columns[c]][numbers] for c, numbers in index.items()}
-        return {"loss": self.loss(by_column, Targets(dict(groups), same))}
+        return {"loss": self.loss(by_column, Targets(dict(groups), same, scores))}
 
 
-def build_loss(terms: Sequence[LossTerm], model: Model, labelled: bool) -> WeightedSum:
+def build_loss(terms: Sequence[LossTerm], model: Model, targets: Collection[str]) -> WeightedSum:
     """A recipe's loss, checked against what it will be given.
+
+    Args:
+        targets: what the recipe says of the rows; see ``Given``.
 
     Raises:
         PluginError: no such loss.
         RecipeError: an unknown option; a loss that does not fit the columns, lacks labels, or
             works on distances where embeddings are not normalised.
     """
+    given = Given(list(model.columns), targets, model.dim)
     normalized = all(model.tower(name).options.normalize for name in model.towers)
     losses = []
     for term in terms:
         cls = registry().find("loss", term.name, "loss.name").load()
-        cls.check(term.name, list(model.columns), labelled)
+        cls.check(term.name, given)
         if cls.euclidean and not normalized:
             raise RecipeError(
                 f"loss.name: {term.name} works on distances, and models are compared by inner "
@@ -57,7 +62,7 @@ def build_loss(terms: Sequence[LossTerm], model: Model, labelled: bool) -> Weigh
                 "normalize: false, or take infonce"
             )
         loss = cls(parse_options(cls, term.options, f"loss ({term.name})"))
-        loss.fits(list(model.columns), labelled, model.dim)
+        loss.fits(given)
         losses.append(loss)
     if not losses:
         raise RecipeError("loss: names none; see msiam plugins")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Loss, Targets, WeightedSum
+from msiam.losses.base import Given, Loss, Targets, WeightedSum
 from msiam.losses.contrastive import Contrastive
 from msiam.losses.infonce import InfoNCE
 from msiam.losses.triplet import Triplet
@@ -28,33 +28,38 @@ def test_labels_say_which_rows_are_positive():
 
 
 @pytest.mark.parametrize(
-    ("cls", "columns", "labelled", "said"),
+    ("cls", "columns", "targets", "said"),
     [
-        (Contrastive, ["a", "b", "c"], True, "x takes 2 columns; the recipe has 3 (a, b, c)"),
-        (InfoNCE, ["a"], False, "x takes 2 columns; the recipe has 1 (a)"),
+        (Contrastive, ["a", "b", "c"], {"labels"}, "x takes 2 columns; the recipe has 3 (a, b, c)"),
+        (InfoNCE, ["a"], {}, "x takes 2 columns; the recipe has 1 (a)"),
         (
             Triplet,
             list("abcd"),
-            False,
+            {},
             "x takes 1 or 2 or 3 columns; the recipe has 4 (a, b, c, d)",
         ),
-        (Sum, ["a", "b"], False, "x takes 3 or 4 or more columns; the recipe has 2 (a, b)"),
-        (Contrastive, ["a", "b"], False, "x learns from labelled pairs; add 'label: {column: "),
+        (Sum, ["a", "b"], {}, "x takes 3 or 4 or more columns; the recipe has 2 (a, b)"),
+        (
+            Contrastive,
+            ["a", "b"],
+            {"scores"},
+            "x learns from labelled pairs; add 'label: {column: ",
+        ),
     ],
 )
-def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, labelled, said):
+def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, targets, said):
     with pytest.raises(RecipeError) as raised:
-        cls.check("x", columns, labelled)
+        cls.check("x", Given(columns, targets, dim=8))
     assert str(raised.value).startswith(f"loss.name: {said}")
 
 
 @pytest.mark.parametrize(
-    ("cls", "count", "labelled"),
-    [(Contrastive, 2, True), (InfoNCE, 2, False), (InfoNCE, 2, True), (Triplet, 3, False)]
-    + [(Sum, count, False) for count in (3, 4, 5, 9)],
+    ("cls", "count", "targets"),
+    [(Contrastive, 2, {"labels"}), (InfoNCE, 2, {}), (InfoNCE, 2, {"labels"}), (Triplet, 3, {})]
+    + [(Sum, count, {}) for count in (3, 4, 5, 9)],
 )
-def test_a_loss_that_fits(cls, count, labelled):
-    cls.check("x", list("abcdefghi")[:count], labelled)
+def test_a_loss_that_fits(cls, count, targets):
+    cls.check("x", Given(list("abcdefghi")[:count], targets, dim=8))
 
 
 def test_several_losses_are_added_with_their_weights():

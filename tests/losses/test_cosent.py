@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from msiam.errors import RecipeError
+from msiam.losses.base import Given
 from msiam.losses.cosent import CoSENT
 
 SAME = [True, False, False, True, False]
@@ -59,4 +60,4 @@ def test_with_one_kind_of_pair_alone_it_costs_nothing(loss, unit, same):
 
 def test_it_learns_from_labels():
     with pytest.raises(RecipeError, match="learns from labelled pairs"):
-        CoSENT.check("cosent", ["a", "b"], labelled=False)
+        CoSENT.check("cosent", Given(["a", "b"], {}, dim=8))

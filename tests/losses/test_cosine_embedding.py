@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Targets
+from msiam.losses.base import Given, Targets
 from msiam.losses.cosine_embedding import CosineEmbedding
 from msiam.registry.conformance import check_loss
 
@@ -116,7 +116,7 @@ def test_what_is_no_number_stays_no_number(loss, unit):
 
 def test_it_learns_from_labels_and_has_a_margin_below_1(make):
     with pytest.raises(RecipeError, match="learns from labelled pairs"):
-        CosineEmbedding.check("cosine_embedding", ["a", "b"], labelled=False)
+        CosineEmbedding.check("cosine_embedding", Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError, match=r"margin: found 1\.0; Input should be less than 1"):
         make(CosineEmbedding, margin=1.0)
 

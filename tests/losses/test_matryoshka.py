@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msiam.errors import PluginError, RecipeError
-from msiam.losses.base import Targets
+from msiam.losses.base import Given, Targets
 from msiam.losses.contrastive import Contrastive
 from msiam.losses.infonce import InfoNCE
 from msiam.losses.matryoshka import Matryoshka
@@ -176,17 +176,17 @@ def test_options_that_do_not_fit(make, options, said):
 
 def test_an_inner_loss_that_does_not_fit(make):
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss\.name: contrastive learns"):
-        make(Matryoshka, loss="contrastive").fits(["a", "b"], labelled=False, dim=8)
+        make(Matryoshka, loss="contrastive").fits(Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError, match=r"dims: found 16; the towers' dim is 8"):
-        make(Matryoshka, dims=[16]).fits(["a", "b"], labelled=False, dim=8)
+        make(Matryoshka, dims=[16]).fits(Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError) as raised:
-        make(Matryoshka).fits(["a", "b", "c"], labelled=False, dim=8)
+        make(Matryoshka).fits(Given(["a", "b", "c"], {}, dim=8))
     where = "loss (matryoshka).loss.name"
     assert str(raised.value) == f"{where}: infonce takes 2 columns; the recipe has 3 (a, b, c)"
     twice = {"name": "matryoshka", "loss": "contrastive"}
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss \(matryoshka\)\.loss\.name"):
-        make(Matryoshka, loss=twice).fits(["a", "b"], labelled=False, dim=8)
-    Matryoshka.check("matryoshka", ["a", "b", "c"], labelled=False)
+        make(Matryoshka, loss=twice).fits(Given(["a", "b"], {}, dim=8))
+    Matryoshka.check("matryoshka", Given(["a", "b", "c"], {}, dim=8))
 
 
 def test_a_width_that_no_embedding_has(make, unit, targets):

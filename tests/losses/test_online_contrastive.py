@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Targets
+from msiam.losses.base import Given, Targets
 from msiam.losses.online_contrastive import OnlineContrastive
 from msiam.registry.conformance import check_loss
 
@@ -149,7 +149,7 @@ def test_what_is_no_number_stays_no_number(loss, unit, row):
 
 def test_it_learns_from_labels():
     with pytest.raises(RecipeError, match="learns from labelled pairs"):
-        OnlineContrastive.check("online_contrastive", ["a", "b"], labelled=False)
+        OnlineContrastive.check("online_contrastive", Given(["a", "b"], {}, dim=8))
 
 
 @pytest.mark.parametrize("options", [{}, {"distance": "euclidean"}, {"mean": False}])

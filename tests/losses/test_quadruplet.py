@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Targets
+from msiam.losses.base import Given, Targets
 from msiam.losses.quadruplet import Quadruplet
 from msiam.losses.triplet import Triplet
 from msiam.registry.conformance import check_loss
@@ -147,7 +147,7 @@ def test_what_is_no_number_stays_no_number(loss, four):
 
 def test_it_takes_four_columns():
     with pytest.raises(RecipeError, match="quadruplet takes 4 columns; the recipe has 3"):
-        Quadruplet.check("quadruplet", ["a", "p", "n"], labelled=False)
+        Quadruplet.check("quadruplet", Given(["a", "p", "n"], {}, dim=8))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from msiam.errors import RecipeError
 from msiam.losses import tiles
-from msiam.losses.base import Targets
+from msiam.losses.base import Given, Targets
 from msiam.losses.tuple import NTuple
 from msiam.registry.conformance import check_loss
 
@@ -174,9 +174,9 @@ def test_what_is_no_number_stays_no_number(loss, vectors, in_batch):
 @pytest.mark.parametrize("count", [3, 4, 5, 12])
 def test_it_takes_three_columns_or_more(count):
     names = [f"column {number}" for number in range(count)]
-    NTuple.check("tuple", names, labelled=False)
+    NTuple.check("tuple", Given(names, {}, dim=8))
     with pytest.raises(RecipeError, match="tuple takes 3 or more columns; the recipe has 2"):
-        NTuple.check("tuple", names[:2], labelled=False)
+        NTuple.check("tuple", Given(names[:2], {}, dim=8))
 
 
 class Wide(NTuple):

@@ -197,7 +197,7 @@ def test_msiam_encoders(install):
 def test_msiam_losses(install):
     install("msiam_birds", hooks("msiam_losses", '"drift", "drift:Drift"'), drift=LOSS)
     model = Model({"t": Tower("lstm", dim=3)}, {"a": "t", "b": "t"})
-    loss = build_loss([LossTerm(name="drift", weight=3.0, power=2.0)], model, labelled=False)
+    loss = build_loss([LossTerm(name="drift", weight=3.0, power=2.0)], model, targets=())
     vectors = {"a": torch.tensor([[1.0, 0.0]]), "b": torch.tensor([[0.0, 2.0]])}
     groups = dict.fromkeys(vectors, torch.zeros(1, dtype=torch.int64))
     assert loss(vectors, Targets(groups)).item() == pytest.approx(15.0)

@@ -187,4 +187,4 @@ def small_objective(**tower: float) -> Objective:
     recipe = msiam.Recipe.parse(
         {"data": {"table": "x"}, "columns": model.columns, "towers": {"text": {"encoder": "lstm"}}}
     )
-    return Objective(model, build_loss(recipe.loss, model, labelled=False))
+    return Objective(model, build_loss(recipe.loss, model, targets=()))

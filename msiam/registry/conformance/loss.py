@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msiam.losses.base import Loss, Targets
+from msiam.losses.base import Given, Loss, Targets
 from msiam.recipe import LossTerm
 from msiam.registry.conformance.common import (
     check_options,
@@ -43,8 +43,10 @@ def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> Non
 
     for count in cls.columns:
         names = NAMES[:count]
-        for labelled in (True,) if cls.labelled else (False, True):
-            cls.check(cls.__name__, names, labelled)
+        for labelled in (True,) if cls.needs else (False, True):
+            cls.check(
+                cls.__name__, Given(names, cls.needs or (["labels"] if labelled else []), DIM)
+            )
             _check_value(build, *batch(names, labelled))
             _check_few_rows(build, names, labelled)
             _check_state(build, names, labelled)
