@@ -67,6 +67,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def distinct_groups(self) -> np.ndarray:
+        """The groups of these rows' items over all columns, each once, ascending."""
+        return np.unique(np.concatenate(list(self.groups.values())))
+
     def select(self, index: np.ndarray) -> Examples:
         """The rows at ``index``: positions (m,) or a mask (n,). Groups stay as they are."""
         return Examples(

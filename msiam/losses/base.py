@@ -133,6 +133,12 @@ class WeightedSum(nn.Module):
         self.weights = list(weights)
         self.options = [loss.options for loss in losses]
 
+    def begin(self, groups: Tensor, dim: int) -> None:
+        """Each loss's own; see ``Loss.begin``."""
+        for loss in self.losses:
+            assert isinstance(loss, Loss)
+            loss.begin(groups, dim)
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         terms = [
             weight * loss(embeddings, targets)

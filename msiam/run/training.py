@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from rich.console import Console
 from torch import nn
@@ -21,11 +22,11 @@ from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
 from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
-from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
-from msiam.recipe import GIVEN, EvaluatorTerm, LossTerm, Recipe, Train
+from msiam.recipe import Recipe, Train
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
+from msiam.run.resolving import asked, resolved
 from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
 from msiam.towers.model import Model, pick_device
 from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before
@@ -71,7 +72,7 @@ def train(
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RunError("msiam trains in one process so far; start it without torchrun")
-    recipe = _recipe(what, folder, label, loss, settings, data is not None, test is not None)
+    recipe = asked(what, folder, label, loss, settings, data is not None, test is not None)
     place = RunFolder(folder or Path("runs") / recipe.name)
     with place.writing():
         place.check(resume, overwrite)
@@ -82,7 +83,7 @@ def train(
         model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
         objective = build_loss(recipe.loss, model, recipe.data.targets)
         evaluators = build_evaluators(recipe.evaluate)
-        recipe = _resolved(recipe, model, objective, evaluators)
+        recipe = resolved(recipe, model, objective, evaluators)
         if resume:
             if Recipe.read(place.recipe) != recipe:
                 raise RunError(
@@ -94,6 +95,7 @@ def train(
         parts = training_parts(recipe.data, model, recipe.train.seed, data, test)
         if resume:
             check_rows(place, parts, "begin again with --overwrite")
+        objective.begin(torch.from_numpy(parts.examples["train"].distinct_groups()), model.dim)
         return _train(
             recipe,
             model,
@@ -196,56 +198,6 @@ def _optimise(
     with progress:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
-
-
-def _recipe(
-    what: Any,
-    folder: Any,
-    label: Any,
-    loss: Any,
-    settings: dict[str, Any],
-    table_given: bool,
-    test_given: bool,
-) -> Recipe:
-    """The recipe that ``train`` was asked for, whichever way it was said."""
-    if isinstance(what, Model):
-        if label and not isinstance(label, Mapping):
-            raise RecipeError(
-                f'label: found {label!r}; give {{"column": ..., "same": the value that means same}}'
-            )
-        data = {"table": GIVEN, **({"label": dict(label)} if label else {})}
-        content = {**what.describe(), "data": data, "train": settings}
-        content |= {"name": Path(folder).name} if folder else {}
-        content |= {"loss": loss} if loss else {}
-        content["data"] |= {"test": GIVEN} if test_given else {}
-        return Recipe.parse(content, "train")
-    if label or loss or settings:
-        raise RecipeError(
-            "train: label, loss and settings go with a Model; a recipe has them itself"
-        )
-    recipe = (
-        what
-        if isinstance(what, Recipe)
-        else (Recipe.parse(dict(what)) if isinstance(what, Mapping) else Recipe.read(what))
-    )
-    given = ({"table": GIVEN} if table_given else {}) | ({"test": GIVEN} if test_given else {})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=given)})
-
-
-def _resolved(
-    recipe: Recipe, model: Model, loss: WeightedSum, evaluators: dict[str, Evaluator]
-) -> Recipe:
-    """The recipe with every option said, since the defaults of another version may be others."""
-    losses = [
-        LossTerm(name=term.name, weight=term.weight, **options.model_dump(mode="json"))
-        for term, options in zip(recipe.loss, loss.options, strict=True)
-    ]
-    judges = [
-        EvaluatorTerm(name=name, **evaluator.options.model_dump(mode="json"))
-        for name, evaluator in evaluators.items()
-    ]
-    towers = model.describe()["towers"]
-    return recipe.model_copy(update={"towers": towers, "loss": losses, "evaluate": judges})
 
 
 def _fit(model: Model, parts: Parts) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 
 import pytest
+import torch
 import yaml
 
 import msiam
 from msiam import errors
+from msiam.losses.infonce import InfoNCE
 
 FOODS = ("rice", "bread", "soup", "pizza", "fish", "tofu", "lentils", "pasta", "eggs", "beans")
 ROWS = [
@@ -137,3 +139,28 @@ def test_evaluating_prepares_the_held_out_items_alone(recipe, tmp_path, monkeypa
     )
     run.evaluate()
     assert len(prepared) == 2 * run.metrics["training"]["test_rows"]
+
+
+def test_a_loss_learns_of_the_training_groups_before_it_begins_and_before_it_resumes(
+    recipe, tmp_path, monkeypatch
+):
+    told = []
+
+    def begin(self, groups, dim):
+        told.append((groups, dim))
+        self.proxies = torch.nn.Parameter(torch.zeros(len(groups), dim))
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InfoNCE, "begin", begin)
+    with monkeypatch.context() as patch:
+        patch.setattr("msiam.run.training.report_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            msiam.train(recipe, folder=tmp_path / "run")
+    # Its checkpoint has the proxies, and would not fit a loss without them.
+    run = msiam.train(recipe, folder=tmp_path / "run", resume=True)
+    (groups, dim), (again, _) = told
+    assert dim == 8
+    assert len(groups) == run.metrics["training"]["train_rows"]  # each row is a pair of its own
+    assert (groups.diff() > 0).all() and torch.equal(groups, again)
