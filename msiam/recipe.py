@@ -143,8 +143,14 @@ class Recipe(Options):
         """
         path = Path(path)
         if not path.is_file():
-            near = one_of(path.name, [p.name for p in path.parent.glob("*.yaml")])
-            raise RecipeError(f"{path}: no such recipe; {near}")
+            near = [p.name for p in path.parent.glob("*.yaml")]
+            instead = one_of(path.name, near) if near else f"{path.parent} has no .yaml"
+            raise RecipeError(f"{path}: no such recipe; {instead}")
+        if path.suffix not in (".yaml", ".yml"):
+            raise RecipeError(
+                f"{path}: a recipe is a .yaml file; to train on a table without one: "
+                f"msiam train --data {path} --columns NAME=ENCODER,NAME=ENCODER"
+            )
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

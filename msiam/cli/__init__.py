@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -25,11 +27,22 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # it would leave out defaults, which stand in [brackets]
     )
+    cli.callback(invoke_without_command=True)(options)
     for name in COMMANDS:
         module = importlib.import_module(f"msiam.cli.{name}")
         cli.command(name)(getattr(module, name))
     registry().add_commands(cli)
     return cli
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(importlib.metadata.version("msiam"))
+        raise typer.Exit
 
 
 def main() -> None:

@@ -16,6 +16,9 @@ from msiam.errors import DataError, RecipeError
 progress = Console(stderr=True, markup=False, emoji=False, highlight=False)
 output = Console(markup=False, emoji=False, highlight=False)
 
+#: Figures that are numbers of things.
+COUNTS = ("pairs", "queries", "gallery", "median_rank")
+
 
 def print_json(value: Any) -> None:
     """A result for scripts: JSON on stdout, and nothing else there. A date is as it prints."""
@@ -37,7 +40,8 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
             side, _, last = name.rpartition("/")
             chance = figures.get("/".join(filter(None, (side, "chance", last))))
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-            table.add_row(name, f"{value:.4f}", interval, "" if chance is None else f"{chance:.4f}")
+            shown = f"{value:,.0f}" if last in COUNTS else f"{value:.4f}"
+            table.add_row(name, shown, interval, "" if chance is None else f"{chance:.4f}")
         output.print(table)
         output.print()
 

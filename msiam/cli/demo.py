@@ -42,10 +42,10 @@ def demo(
     if json:
         return
     for query in ("red heart", "cat", "flag with a red circle"):
-        print_hits(query, pictures.search(query, k=5), "name")
+        print_hits(query, pictures.search(query, k=5), ["name"])
     for query in ("1f98a", "1f355"):
         file = out / "emoji" / "pictures" / f"{query}.png"
-        print_hits(str(file), names.search(str(file), k=5), "name")
+        print_hits(str(file), names.search(str(file), k=5), ["name"])
 
     command = _command()
     fox = out / "emoji" / "pictures" / "1f98a.png"

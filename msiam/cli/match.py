@@ -26,6 +26,6 @@ def match(
         return
     said = "same" if found.same else "not the same"
     output.print(
-        f"{said}: similarity {found.similarity:.4f} (threshold {found.threshold:.4f}), "
-        f"probability of same {found.probability:.3f}"
+        f"{said}: similarity {found.similarity:.4f} (same from {found.threshold:.4f}), probability "
+        f"of same {found.probability:.3f} ({found.probability_at_threshold:.3f} at the threshold)"
     )

@@ -35,6 +35,8 @@ def search(
 
     opened = open_gallery(gallery, run)
     found = opened.search(queries, k=k, column=column)
+    assert opened.model is not None  # open_gallery has brought it
+    columns = list(dict.fromkeys([opened.manifest.column, *opened.model.columns]))
     if json:
         print_json(
             [
@@ -44,17 +46,24 @@ def search(
         )
         return
     for query, hits in zip(queries, found, strict=True):
-        print_hits(query, hits, opened.manifest.column)
+        print_hits(query, hits, columns)
 
 
-def print_hits(query: str, hits: list[Hit], shown: str) -> None:
-    """One query's records: score, id, and the column that says most about them."""
-    table = Table(title=query, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def print_hits(query: str, hits: list[Hit], columns: list[str]) -> None:
+    """One query's records: score, id, and those of the model's columns that the records have."""
+    output.print(query, style="bold", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     table.add_column("score", justify="right")
     table.add_column("id", overflow="fold")
-    table.add_column(shown, overflow="fold")
+    shown = [column for column in columns if any(column in hit.record for hit in hits)]
+    for column in shown:
+        table.add_column(column, overflow="fold")
     for hit in hits:
-        text = " ".join(str(hit.record.get(shown, "")).split())
-        table.add_row(f"{hit.score:.3f}", hit.id, text[:100] + ("…" if len(text) > 100 else ""))
+        texts = [" ".join(str(hit.record.get(column, "")).split()) for column in shown]
+        table.add_row(f"{hit.score:.3f}", hit.id, *(shortened(text) for text in texts))
     output.print(table)
     output.print()
+
+
+def shortened(text: str, most: int = 100) -> str:
+    return text[:most] + ("…" if len(text) > most else "")

@@ -55,7 +55,12 @@ class Table:
         """
         known = self.dataset.column_names
         if column not in known:
-            raise DataError(f"{self.name}: no column '{column}'; {one_of(column, known)}")
+            hint = ""
+            if len(known) == 1 and ";" in known[0]:
+                hint = (
+                    " It seems to be cut by semicolons; save it with commas, or as .tsv with tabs."
+                )
+            raise DataError(f"{self.name}: no column '{column}'; {one_of(column, known)}{hint}")
 
     def values(self, column: str) -> list[Any]:
         """All values of a column.

@@ -189,6 +189,8 @@ class Gallery:
             GalleryError: a query cannot be read, k is less than 1, there is no model.
             DataError: no column of the model reads a query.
         """
+        if isinstance(query, np.ndarray):
+            raise GalleryError("search: found an array; search_vectors takes embeddings")
         if not isinstance(query, list):
             return self.search([query], k, column=column)[0]
         if self.model is None:

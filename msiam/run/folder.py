@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,15 +86,32 @@ class RunFolder:
             RunError: another process is writing, the folder may not be written, or the disk is
                 full.
         """
+        new, held = not self.path.exists(), False
         with room_on_disk(self.path), self._opened_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.suppress(FileNotFoundError):
+                    held = os.path.samestat(os.fstat(lock.fileno()), self.lock.stat())
+                if not held:
+                    raise BlockingIOError  # its owner has removed it since it was opened here
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path}: another process is writing this run; wait for it, or give "
                     "another folder with --out"
                 ) from error
-            yield
+            try:
+                yield
+            finally:
+                self._leave_nothing(new)
+
+    def _leave_nothing(self, new: bool) -> None:
+        """Where nothing was begun, remove the lock, and the folder if it is ``new``."""
+        if list(self.path.iterdir()) != [self.lock]:
+            return
+        self.lock.unlink()
+        if new:
+            with contextlib.suppress(OSError):  # another process has begun there
+                self.path.rmdir()
 
     def _opened_lock(self) -> TextIO:
         try:

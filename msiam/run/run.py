@@ -28,12 +28,17 @@ QUIET = Console(quiet=True)
 
 @dataclass(frozen=True)
 class Match:
-    """How two items belong together. ``probability`` is calibrated on validation pairs."""
+    """How two items belong together, by what was chosen on validation pairs.
+
+    The threshold is that of the best accuracy, and the probability is a smooth curve, which need
+    not be ½ there.
+    """
 
     similarity: float
     same: bool
     probability: float
     threshold: float
+    probability_at_threshold: float
 
 
 @dataclass
@@ -81,6 +86,9 @@ class Run:
             same=bool(self.calibration.same(similarity)),
             probability=float(self.calibration.probability(similarity)),
             threshold=self.calibration.threshold,
+            probability_at_threshold=float(
+                self.calibration.probability(self.calibration.threshold)
+            ),
         )
 
     def evaluate(

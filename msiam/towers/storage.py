@@ -48,6 +48,8 @@ def save(
             files = {str(p.relative_to(draft)): sha256(p) for p in sorted(_files(draft))}
             content = {"format": FORMAT, **description, "files": files}
             (draft / DESCRIPTION).write_text(_render(content), encoding="utf-8")
+            # safetensors writes files that nobody else may read.
+            shutil.copymode(draft / DESCRIPTION, draft / WEIGHTS)
             _sync(draft)
         _exchange(draft, folder)
     finally:
@@ -76,9 +78,8 @@ def describe(folder: Path) -> dict[str, Any]:
                 f"{folder / pickles[0]}: is a pickle, which can run code when opened; msiam reads "
                 f"{WEIGHTS} with {DESCRIPTION}, as Model.save writes them"
             )
-        raise ModelError(
-            f"{folder}: no {DESCRIPTION}, so no model; give a run's or a model's folder"
-        )
+        found = f"no {DESCRIPTION}, so no model" if folder.is_dir() else "there is no such folder"
+        raise ModelError(f"{folder}: {found}; give a run's or a model's folder")
     try:
         raw = path.read_text(encoding="utf-8")
         content = json.loads(raw)

@@ -123,6 +123,31 @@ def test_a_run_that_another_process_writes(folder: Path) -> None:
         refused(run_command("train", "recipe.yaml", cwd=folder), "runs/bad", "another process")
 
 
+def test_a_run_that_never_began_leaves_no_folder(folder: Path) -> None:
+    change(folder, "loss: contrastive", "loss: quadruplet")
+    refused(run_command("train", "recipe.yaml", cwd=folder), "quadruplet takes")
+    assert not (folder / "runs/bad").exists()
+    (folder / "mine").mkdir()
+    refused(run_command("train", "recipe.yaml", "--out", "mine", cwd=folder), "quadruplet takes")
+    assert list((folder / "mine").iterdir()) == []
+
+
+def test_a_table_in_the_place_of_a_recipe(folder: Path) -> None:
+    done = run_command("train", "pairs.csv", cwd=folder)
+    refused(done, "pairs.csv: a recipe is a .yaml file", "--data pairs.csv --columns")
+    refused(run_command("train", "none/recipe.yaml", cwd=folder), "none has no .yaml")
+
+
+def test_a_table_cut_by_semicolons(folder: Path) -> None:
+    table = folder / "pairs.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    refused(run_command("train", "recipe.yaml", cwd=folder), "semicolons", "commas")
+
+
+def test_a_run_that_is_not_there(folder: Path) -> None:
+    refused(run_command("evaluate", "runs/none", cwd=folder), "runs/none: there is no such folder")
+
+
 def test_a_file_in_the_place_of_the_run_folder(folder: Path) -> None:
     (folder / "runs").write_text("a file")
     refused(run_command("train", "recipe.yaml", cwd=folder), "runs/bad", "--out")

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -90,7 +91,16 @@ def test_match_says_same_or_not_and_how_sure(msiam: Command) -> None:
     assert answer["same"] is True and answer["similarity"] > 0.999
     assert 0.5 < answer["probability"] <= 1
     said = msiam("match", "runs/pairs", "where is the red cat", "where is the red cat")
-    assert said.stdout.startswith("same: similarity 1.0000 (threshold ")
+    assert said.stdout.startswith("same: similarity 1.0000 (same from ")
+
+
+def test_the_version(msiam: Command) -> None:
+    assert msiam("--version").stdout.strip() == importlib.metadata.version("msiam")
+
+
+def test_numbers_of_things_are_whole(msiam: Command) -> None:
+    rows = msiam("evaluate", "runs/pairs", "pairs.csv").stdout.splitlines()
+    assert [row.split()[1] for row in rows if row.startswith("pairs ")] == ["120"]
 
 
 def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
@@ -107,6 +117,7 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     assert best["score"] > 0.999
     table = msiam("search", "runs/pairs/gallery", "where is the blue boat", "-k", 1)
     assert best["id"] in table.stdout
+    assert "question2" in table.stdout  # what else of the model's the record has
 
     out = workplace / "vectors.parquet"
     done = msiam(

@@ -194,7 +194,8 @@ def test_a_folder_without_a_model(tmp_path, there):
     folder = tmp_path / "nothing"
     if there:
         folder.mkdir()
-    assert refused(folder).startswith(f"{folder}: no model.json, so no model; give a run's")
+    found = "no model.json, so no model" if there else "there is no such folder"
+    assert refused(folder).startswith(f"{folder}: {found}; give a run's")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '"text"', "{", '{"format": 1}', "\xff\xfe"])
