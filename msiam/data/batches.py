@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from msiam.data.examples import Examples, Towers
 from msiam.data.items import Items
-from msiam.towers.encoder import Encoder
+from msiam.towers.encoder import Batch, Encoder
 
 
 class Rows(Dataset[int]):
@@ -71,11 +72,14 @@ class Collator:
 
     Called with B positions in ``examples``, it returns a dict of
 
-    - ``batches``: tower -> the encoder's batch of the step's distinct items;
-    - ``index``: column -> int64 (B,), where in its tower's batch each row's item is;
+    - ``batches``: tower -> the encoder's batches of the step's distinct items, chunk by chunk;
+    - ``index``: column -> int64 (B,), where among its tower's items each row's item is;
     - ``groups``: column -> int64 (B,), see ``Examples``;
     - ``same``: bool (B,), only for labelled pairs;
     - ``rows``: int64 (B,), the rows' numbers in their table.
+
+    Args:
+        chunk: most items of a tower in one of its batches; None: all of them are in one.
     """
 
     def __init__(
@@ -84,23 +88,27 @@ class Collator:
         towers: Towers,
         items: Mapping[str, Items],
         encoders: Mapping[str, Encoder],
+        chunk: int | None = None,
     ) -> None:
         self.examples = examples
         self.towers = towers
         self.items = items
         self.encoders = encoders
+        self.chunk = chunk
 
     def __call__(self, positions: Sequence[int]) -> dict[str, Any]:
         step = self.examples.select(np.asarray(positions))
-        batches: dict[str, dict[str, Tensor]] = {}
+        batches: dict[str, list[Batch]] = {}
         index: dict[str, Tensor] = {}
         for tower, encoder in self.encoders.items():
             columns = [column for column, name in self.towers.items() if name == tower]
             numbers = np.stack([step.columns[column] for column in columns])
             distinct, where = np.unique(numbers, return_inverse=True)
-            features = self.items[tower].features
-            batches[tower] = encoder.collate([features[number] for number in distinct.tolist()])
-            for column, places in zip(columns, where.reshape(numbers.shape), strict=True):
+            features = [self.items[tower].features[number] for number in distinct.tolist()]
+            chunks = self._chunks(encoder, features)
+            batches[tower] = [encoder.collate([features[n] for n in chunk]) for chunk in chunks]
+            place = np.argsort(np.concatenate(chunks))  # where each distinct item now is
+            for column, places in zip(columns, place[where].reshape(numbers.shape), strict=True):
                 index[column] = torch.from_numpy(places)
         batch = {
             "batches": batches,
@@ -111,3 +119,14 @@ class Collator:
         if step.same is not None:
             batch["same"] = torch.from_numpy(step.same)
         return batch
+
+    def _chunks(self, encoder: Encoder, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The features' places by chunk: chunks of like size, in each one features of like length.
+
+        The longest come first, so that memory that does not suffice shows at once.
+        """
+        if self.chunk is None or len(features) <= self.chunk:
+            return [np.arange(len(features))]
+        costs = np.array([encoder.cost(feature) for feature in features], dtype=np.int64)
+        order = np.argsort(-costs, kind="stable")
+        return np.array_split(order, math.ceil(len(features) / self.chunk))

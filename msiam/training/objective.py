@@ -13,6 +13,7 @@ from msiam.registry import registry
 from msiam.registry.options import parse_options
 from msiam.towers.encoder import Batch
 from msiam.towers.model import Model
+from msiam.training.large_batches import embed_chunks
 
 
 class Objective(nn.Module):
@@ -25,7 +26,7 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        batches: Mapping[str, Batch],
+        batches: Mapping[str, Sequence[Batch]],
         index: Mapping[str, Tensor],
         groups: Mapping[str, Tensor],
         same: Tensor | None = None,
@@ -33,7 +34,9 @@ class Objective(nn.Module):
         rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """A collated step to its loss. ``rows`` are there to name a step that goes wrong."""
-        embeddings = self.model(batches)
+        embeddings = {
+            name: embed_chunks(self.model.tower(name), chunks) for name, chunks in batches.items()
+        }
         by_column = {c: embeddings[self.model.columns[c]][numbers] for c, numbers in index.items()}
         return {"loss": self.loss(by_column, Targets(dict(groups), same, scores))}
 

@@ -107,7 +107,7 @@ def collator(words):
 
 def test_a_batch_holds_each_distinct_item_once(collator):
     batch = collator([2, 1])
-    assert batch["batches"]["text"]["lengths"].tolist() == [[3, 0], [3, 5]]
+    assert batch["batches"]["text"][0]["lengths"].tolist() == [[3, 0], [3, 5]]
     assert batch["index"]["left"].tolist() == [0, 1]
     assert batch["index"]["right"].tolist() == [1, 0]
     assert batch["rows"].tolist() == [2, 1]
@@ -121,12 +121,33 @@ def test_a_batch_holds_each_distinct_item_once(collator):
 
 def test_index_finds_the_item_of_each_row(collator):
     batch = collator([0, 1, 2])
-    lengths = batch["batches"]["text"]["lengths"]
+    lengths = batch["batches"]["text"][0]["lengths"]
     features = collator.items["text"].features
     for column, index in batch["index"].items():
         for row, place in enumerate(index.tolist()):
             expected = features[collator.examples.columns[column][row]].tolist()
             assert lengths[place][: len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize(("chunk", "sizes"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (None, [3])])
+def test_chunks_hold_every_item_once(collator, chunk, sizes):
+    collator.chunk = chunk
+    batch = collator([0, 1, 2])
+    lengths = [
+        row[row > 0].tolist() for part in batch["batches"]["text"] for row in part["lengths"]
+    ]
+    assert [len(part["lengths"]) for part in batch["batches"]["text"]] == sizes
+    features = collator.items["text"].features
+    for column, index in batch["index"].items():
+        numbers = collator.examples.columns[column]
+        assert [lengths[n] for n in index] == [features[n].tolist() for n in numbers]
+
+
+def test_a_chunk_holds_items_of_like_length(collator, monkeypatch):
+    monkeypatch.setattr(type(collator.encoders["text"]), "cost", lambda self, feature: len(feature))
+    collator.chunk = 2
+    chunks = collator([0, 1, 2])["batches"]["text"]
+    assert [part["lengths"].shape[1] for part in chunks] == [3, 1]
 
 
 def test_towers_have_batches_of_their_own(words, files):
@@ -141,6 +162,6 @@ def test_towers_have_batches_of_their_own(words, files):
     numbers = {column: items[tower].numbers["t", column] for column, tower in towers.items()}
     examples = Examples.build(numbers, towers)
     batch = Collator(examples, towers, items, {"text": words, "image": files})([0])
-    assert batch["batches"]["image"]["lengths"].tolist() == [[5, 6]]
-    assert batch["batches"]["text"]["lengths"].tolist() == [[1, 1]]
+    assert batch["batches"]["image"][0]["lengths"].tolist() == [[5, 6]]
+    assert batch["batches"]["text"][0]["lengths"].tolist() == [[1, 1]]
     assert "same" not in batch
