@@ -39,6 +39,16 @@ class Targets:
             return torch.ones(size, dtype=torch.bool, device=device)
         return self.same
 
+    def asking(self, embeddings: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Targets]:
+        """Embeddings and targets of the rows that ask, for a loss whose rows meet no others."""
+        if self.anchors is None:
+            return embeddings, self
+        rows = self.anchors.nonzero()[:, 0]
+        same, scores = (None if t is None else t[rows] for t in (self.same, self.scores))
+        groups = {column: group[rows] for column, group in self.groups.items()}
+        vectors = {column: vector[rows] for column, vector in embeddings.items()}
+        return vectors, Targets(groups, same, scores)
+
 
 @dataclass(frozen=True)
 class Given:
@@ -58,8 +68,8 @@ class Given:
 #: How a recipe comes to have each kind of targets, and what does without.
 TARGETS = {
     "labels": "labelled pairs; add 'label: {column: ..., same: ...}' to data",
-    "scores": "scored pairs; add 'score: COLUMN' to data",
-    "classes": "classes; add 'classes: {COLUMN: ...}' to data",
+    "scores": "scores; add 'score: {column: ..., same: ...}' to data",
+    "classes": "classes; add 'classes: COLUMN' to data",
 }
 
 
@@ -83,6 +93,13 @@ class Loss(nn.Module, ABC):
     def __init__(self, options: Any) -> None:
         super().__init__()
         self.options = options
+
+    def in_batch(self, columns: int) -> bool:
+        """Whether rows of so many columns are candidates for one another.
+
+        Such a loss takes its anchors from ``targets.anchors``, and may have a memory of more rows.
+        """
+        return False
 
     @abstractmethod
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:

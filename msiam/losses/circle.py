@@ -51,8 +51,11 @@ class Circle(Loss):
     Options = CircleOptions
     columns = (1, 2)
 
+    def in_batch(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        a, b, pairs = matched(embeddings, targets, self.options.pool)
+        sides = matched(embeddings, targets, self.options.pool)
         margin, scale = self.options.margin, self.options.scale
 
         def pull(s: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class Circle(Loss):
             LogSum("negatives", lambda s: push(s).mul_(s - margin), push),
         ]
         costs = []
-        for positives, negatives in log_sums(a, b, pairs, sums):
+        for positives, negatives in log_sums(sides, sums):
             anchors = ~positives.isneginf()
             cost = nn.functional.softplus(positives + negatives)
             costs.append(cost.sum() / anchors.sum().clamp(min=1))

@@ -39,6 +39,7 @@ class Contrastive(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        embeddings, targets = targets.asking(embeddings)
         left, right = embeddings.values()
         apart = left - right
         distance = apart.norm(dim=1)  # its gradient at zero distance is zero, not NaN

@@ -35,6 +35,7 @@ class CosineEmbedding(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        embeddings, targets = targets.asking(embeddings)
         left, right = embeddings.values()
         wide = torch.promote_types(left.dtype, torch.float32)
         cosine = nn.functional.cosine_similarity(left.to(wide), right.to(wide), dim=1)

@@ -53,15 +53,18 @@ class MultiSimilarity(Loss):
     Options = MultiSimilarityOptions
     columns = (1, 2)
 
+    def in_batch(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        a, b, pairs = matched(embeddings, targets, self.options.pool)
+        sides = matched(embeddings, targets, self.options.pool)
         alpha, beta, base = self.options.alpha, self.options.beta, self.options.base
         sums = [
             LogSum("positives", lambda s: (s - base) * -alpha, lambda s: -alpha),
             LogSum("negatives", lambda s: (s - base) * beta, lambda s: beta),
         ]
         costs = []
-        for positives, negatives in log_sums(a, b, pairs, sums):
+        for positives, negatives in log_sums(sides, sums):
             pull = nn.functional.softplus(positives) / alpha
             push = nn.functional.softplus(negatives) / beta
             costs.append((pull + push).sum() / max(len(pull), 1))

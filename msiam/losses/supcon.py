@@ -48,13 +48,16 @@ class SupCon(Loss):
     Options = SupConOptions
     columns = (1, 2)
 
+    def in_batch(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        a, b, pairs = matched(embeddings, targets, self.options.pool)
+        sides = matched(embeddings, targets, self.options.pool)
         scale = 1 / self.options.temperature
         everything = LogSum("all", lambda s: s * scale, lambda s: scale)
         costs = []
         for (candidates,), (mean, count) in zip(
-            log_sums(a, b, pairs, [everything]), positive_means(a, b, pairs), strict=True
+            log_sums(sides, [everything]), positive_means(sides), strict=True
         ):
             anchors = count > 0
             # An only item has no candidates, and −∞ times 0 is no number.

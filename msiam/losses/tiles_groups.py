@@ -9,8 +9,8 @@ block again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,9 @@ class Pairs:
 
     Attributes:
         rows, columns: (N,) and (M,) integers, the groups of the items on either side.
-        within: both sides are the same items; an item makes no pair with itself.
+        both: the columns' items are anchors as well, with the rows' as candidates.
+        itself: (N,) integers, each row's item among the columns, where both sides are the same
+            items; an item makes no pair with itself.
         partner: (N,) integers, each item's partner in its row, where rows are labelled. A partner's
             partner is the item itself.
         same: (N,) booleans, what the label says of an item and its partner.
@@ -37,7 +39,8 @@ class Pairs:
 
     rows: Tensor
     columns: Tensor
-    within: bool = False
+    both: bool = False
+    itself: Tensor | None = None
     partner: Tensor | None = None
     same: Tensor | None = None
 
@@ -49,31 +52,61 @@ class Pairs:
             positive[places, self.partner[block]] = self.same[block]
         return positive
 
+    def itself_in(self, block: slice) -> Tensor | None:
+        """(n,) integers for a block of n rows, or None; see ``itself``."""
+        return None if self.itself is None else self.itself[block]
 
-def matched(
-    embeddings: Mapping[str, Tensor], targets: Targets, pool: bool
-) -> tuple[Tensor, Tensor, Pairs]:
-    """Both sides' embeddings, in float32 at least, and their pairs.
+    def asked_by(self, chosen: Tensor) -> Pairs:
+        """The pairs of some rows alone; no column asks."""
+        itself, partner, same = (
+            None if of_rows is None else of_rows[chosen]
+            for of_rows in (self.itself, self.partner, self.same)
+        )
+        return Pairs(self.rows[chosen], self.columns, False, itself, partner, same)
+
+
+class Side(NamedTuple):
+    """(N, D) embeddings of anchors, (M, D) of candidates, in float32 at least, and their pairs."""
+
+    anchors: Tensor
+    candidates: Tensor
+    pairs: Pairs
+
+
+def matched(embeddings: Mapping[str, Tensor], targets: Targets, pool: bool) -> list[Side]:
+    """Who is compared with whom.
+
+    Where all items of two columns are anchors there is one side, which goes both ways, so that
+    their similarities are made once. Where some are candidates alone, each way has a side of its
+    own, with its anchors and no others.
 
     Args:
         embeddings: of one column, which is then compared with itself, or of two.
         pool: items of two columns are put together and compared with one another, and not only
             those of one column with those of the other.
     """
-    sides = list(embeddings.values())
+    vectors = list(embeddings.values())
     groups = [targets.groups[name] for name in embeddings]
-    same, own = targets.same, torch.arange(len(sides[0]), device=sides[0].device)
-    if len(sides) == 1:  # a label is about two columns
-        a, b = widened(sides[0], sides[0])
-        return a, b, Pairs(groups[0], groups[0], within=True)
-    a, b = widened(*sides)
-    if not pool:
-        return a, b, Pairs(groups[0], groups[1], False, None if same is None else own, same)
-    items, both = torch.cat([a, b]), torch.cat(groups)
-    if same is None:
-        return items, items, Pairs(both, both, within=True)
-    partner = torch.cat([own + len(own), own])
-    return items, items, Pairs(both, both, True, partner, torch.cat([same, same]))
+    same, anchors = targets.same, targets.anchors
+    own = partner = torch.arange(len(vectors[0]), device=vectors[0].device)
+    if len(vectors) == 1:
+        same = None  # a label is about two columns
+    elif pool:
+        vectors, groups = [torch.cat(widened(*vectors))], [torch.cat(groups)]
+        partner, own = torch.cat([own + len(own), own]), torch.cat([own, own + len(own)])
+        same, anchors = (None if rows is None else rows.repeat(2) for rows in (same, anchors))
+    a, b = widened(vectors[0], vectors[-1])
+    both = len(vectors) == 2
+    itself, partner = None if both else own, None if same is None else partner
+    pairs = Pairs(groups[0], groups[-1], both, itself, partner, same)
+    if anchors is None:
+        return [Side(a, b, pairs)]
+    chosen = anchors.nonzero()[:, 0]
+    sides = [Side(a[chosen], b, pairs.asked_by(chosen))]
+    if both:
+        turned = replace(pairs, rows=pairs.columns, columns=pairs.rows)
+        sides.append(Side(b[chosen], a, turned.asked_by(chosen)))
+    return sides
 
 
 @dataclass(frozen=True)
@@ -90,29 +123,29 @@ class LogSum:
     exponent: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor | float]
 
-    def exponents(self, similarities: Tensor, positive: Tensor, start: int, within: bool) -> Tensor:
+    def exponents(self, similarities: Tensor, positive: Tensor, itself: Tensor | None) -> Tensor:
         """The exponents of a block of rows, −∞ for the pairs that are not summed."""
         exponents = self.exponent(similarities)
         if self.over != "all":
             exponents.masked_fill_(~positive if self.over == "positives" else positive, -torch.inf)
-        if within:
-            exponents.diagonal(start).fill_(-torch.inf)
+        if itself is not None:
+            exponents.scatter_(1, itself[:, None], -torch.inf)
         return exponents
 
 
-def log_sums(a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum]) -> list[list[Tensor]]:
+def log_sums(sides: Sequence[Side], sums: Sequence[LogSum]) -> list[list[Tensor]]:
     """Several sums of each anchor, −∞ where there is nothing to sum.
 
-    Args:
-        a, b: (N, D) and (M, D), as from :func:`matched`.
-
     Returns:
-        A list for each side whose items are anchors, with a tensor for each sum: (N,) each for the
-        rows, and, unless the columns are the same items, (M,) each for the columns.
+        A list for each way in which anchors meet candidates, with a tensor for each sum: (N,) for
+        the rows of a side, then (M,) for its columns if it goes both ways.
     """
-    flat = _LogSums.apply(a, b, pairs, sums)
-    sides = 1 if pairs.within else 2
-    return [list(flat[side::sides]) for side in range(sides)]
+    found = []
+    for side in sides:
+        flat = _LogSums.apply(*side, sums)
+        ways = 2 if side.pairs.both else 1
+        found += [list(flat[way::ways]) for way in range(ways)]
+    return found
 
 
 class _LogSums(torch.autograd.Function):
@@ -124,15 +157,15 @@ class _LogSums(torch.autograd.Function):
         of_columns = [a.new_full((len(b),), -torch.inf) for _ in sums]
         with torch.autocast(a.device.type, enabled=False):
             for block in row_blocks(len(a), len(b)):
-                s, positive = a[block] @ b.T, pairs.positive(block)
+                s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
                 for k, term in enumerate(sums):
-                    t = term.exponents(s, positive, block.start, pairs.within)
+                    t = term.exponents(s, positive, itself)
                     of_rows[k][block] = t.logsumexp(dim=1)
-                    if not pairs.within:
+                    if pairs.both:
                         of_columns[k] = torch.logaddexp(of_columns[k], t.logsumexp(dim=0))
         ctx.pairs, ctx.sums = pairs, sums
-        sides = [of_rows] if pairs.within else [of_rows, of_columns]
-        flat = tuple(found for each in zip(*sides, strict=True) for found in each)
+        ways = [of_rows, of_columns] if pairs.both else [of_rows]
+        flat = tuple(found for each in zip(*ways, strict=True) for found in each)
         ctx.save_for_backward(a, b, *flat)
         return flat
 
@@ -140,48 +173,53 @@ class _LogSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b, *flat = ctx.saved_tensors
-        pairs, sides = ctx.pairs, 1 if ctx.pairs.within else 2
+        pairs, ways = ctx.pairs, 2 if ctx.pairs.both else 1
         # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
         flat = [found.masked_fill(found.isneginf(), torch.inf) for found in flat]
         grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
         with torch.autocast(a.device.type, enabled=False):
             for block in row_blocks(len(a), len(b)):
-                s, positive = a[block] @ b.T, pairs.positive(block)
+                s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
                 slope = torch.zeros_like(s)
                 for k, term in enumerate(ctx.sums):
-                    t = term.exponents(s, positive, block.start, pairs.within)
-                    rows, g = flat[sides * k], grads[sides * k]
+                    t = term.exponents(s, positive, itself)
+                    rows, g = flat[ways * k], grads[ways * k]
                     share = (t - rows[block, None]).exp_().mul_(g[block, None])
-                    if not pairs.within:
-                        share += t.sub_(flat[sides * k + 1]).exp_().mul_(grads[sides * k + 1])
+                    if pairs.both:
+                        share += t.sub_(flat[ways * k + 1]).exp_().mul_(grads[ways * k + 1])
                     slope += share.mul_(term.slope(s))
                 grad_a[block] = slope @ b
                 grad_b.addmm_(slope.T, a[block])
         return grad_a, grad_b, None, None
 
 
-def positive_means(a: Tensor, b: Tensor, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+def positive_means(sides: Sequence[Side]) -> list[tuple[Tensor, Tensor]]:
     """Of each anchor the mean similarity of its positives, and their number; 0 without any.
 
     The sum over a group of aᵢ·b is aᵢ·(the sum of the group), so that no matrix is needed.
 
     Returns:
-        For each side as in :func:`log_sums`, two tensors: (N,) or (M,).
+        Two tensors, (N,) or (M,), for each way as in :func:`log_sums`.
     """
+    ways = []
+    for a, b, pairs in sides:
+        ways.append((a, b, pairs))
+        if pairs.both:  # a partner's partner is the item itself, so that it turns as it is
+            ways.append((b, a, replace(pairs, rows=pairs.columns, columns=pairs.rows)))
+    return [_positive_means(*way) for way in ways]
+
+
+def _positive_means(a: Tensor, b: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
     size = len(pairs.rows) + len(pairs.columns)
     _, number = torch.cat([pairs.rows, pairs.columns]).unique(return_inverse=True)
     rows, columns = number.split([len(pairs.rows), len(pairs.columns)])
-    found = []
-    sides = [(a, rows, b, columns), (b, columns, a, rows)]
-    for one, of_one, other, of_other in sides[: 1 if pairs.within else 2]:
-        sums = other.new_zeros(size, other.shape[1]).index_add(0, of_other, other)
-        total = (one * sums.index_select(0, of_one)).sum(dim=1)
-        count = of_other.bincount(minlength=size)[of_one]
-        if pairs.within:
-            total, count = total - (one * one).sum(dim=1), count - 1
-        if pairs.partner is not None and pairs.same is not None:
-            own = (one * other.index_select(0, pairs.partner)).sum(dim=1)
-            change = pairs.same.long() - (of_one == of_other[pairs.partner]).long()
-            total, count = total + change * own, count + change
-        found.append((total / count.clamp(min=1), count))
-    return found
+    sums = b.new_zeros(size, b.shape[1]).index_add(0, columns, b)
+    total = (a * sums.index_select(0, rows)).sum(dim=1)
+    count = columns.bincount(minlength=size)[rows]
+    if pairs.itself is not None:
+        total, count = total - (a * b.index_select(0, pairs.itself)).sum(dim=1), count - 1
+    if pairs.partner is not None and pairs.same is not None:
+        own = (a * b.index_select(0, pairs.partner)).sum(dim=1)
+        change = pairs.same.long() - (rows == columns[pairs.partner]).long()
+        total, count = total + change * own, count + change
+    return total / count.clamp(min=1), count

@@ -87,23 +87,31 @@ class Triplet(Loss):
         miner = registry().find("miner", options.miner.name, "loss.miner").load()
         self.miner = miner(parse_options(miner, options.miner.options, "loss.miner"))
 
+    def in_batch(self, columns: int) -> bool:
+        return columns < 3
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         vectors = [ready(vector, self.options.distance) for vector in embeddings.values()]
         groups = [targets.groups[column] for column in embeddings]
         same = targets.positive(len(vectors[0]), vectors[0].device)
         if len(vectors) == 3:  # but those whose negative is known to match through other rows
             kept = same & (groups[0] != groups[2])
+            kept = kept if targets.anchors is None else kept & targets.anchors
             cost, count = self._listed(*(vector[kept] for vector in vectors))
         else:
+            anchors, mine, places = vectors[0], groups[0], None
+            if targets.anchors is not None:
+                places = targets.anchors.nonzero()[:, 0]
+                anchors, mine, same = anchors[places], mine[places], same[places]
             pairs = same if len(vectors) == 2 else None
-            cost, count = self._mined((vectors[0], vectors[-1], groups[0], groups[-1], pairs))
+            cost, count = self._mined((anchors, vectors[-1], mine, groups[-1], pairs, places))
         # A miner may pass over what is no number. Then training must stop, and not go on at 0.
         sizes = [vector.detach().float().pow(2).sum() for vector in vectors]
         return cost / count.clamp(min=1) + 0 * torch.stack(sizes).sum().to(cost.dtype)
 
     def _mined(self, pool: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """What the batch's triplets cost, and over how many to average."""
-        positives = self._positives(pairs=pool[-1] is not None)
+        positives = self._positives(pairs=pool[4] is not None)
         if self.miner.every or positives == "all":
             margin = None if self.options.soft else self.options.margin
             cost, count, costly = self.miner.total(pool, positives, self.options.distance, margin)

@@ -27,8 +27,9 @@ class Pool:
         anchors: (A, D) embeddings.
         candidates: (N, D) embeddings.
         anchor_groups, candidate_groups: (A,) and (N,); those of one group belong together.
-        same: (A,) booleans where anchor i and candidate i are a pair: whether they belong
-            together. None: anchor i *is* candidate i.
+        same: (A,) booleans where an anchor and the candidate at its place are a pair: whether they
+            belong together. None: an anchor *is* the candidate at its place.
+        places: (A,) integers, by anchor a candidate's number; None: i for anchor i.
         sharp: distances near zero are to be as exact as others; a square root needs that.
     """
 
@@ -37,6 +38,7 @@ class Pool:
     anchor_groups: Tensor
     candidate_groups: Tensor
     same: Tensor | None = None
+    places: Tensor | None = None
     sharp: bool = False
 
     @cached_property
@@ -86,11 +88,20 @@ class Block:
         return self.pool.candidate_groups
 
     @cached_property
+    def places(self) -> Tensor:
+        """(r, 1) numbers of candidates: the anchors' own, or the anchors themselves."""
+        if self.pool.places is not None:
+            return self.pool.places[self.rows, None]
+        device = self.pool.anchor_groups.device
+        return torch.arange(self.rows.start, self.rows.stop, device=device)[:, None]
+
+    @cached_property
     def known(self) -> Tensor:
         """(r, N) booleans: who belongs together, and so is nobody's negative."""
         known = self.anchor_groups[:, None] == self.candidate_groups
         if self.pool.same is not None:
-            known.diagonal(self.rows.start).logical_or_(self.pool.same[self.rows])
+            own = known.gather(1, self.places) | self.pool.same[self.rows, None]
+            known.scatter_(1, self.places, own)
         return known
 
     @cached_property
@@ -121,12 +132,12 @@ class Block:
         """(r, P) numbers of candidates, and whether there is one: some anchors have fewer."""
         if which == "row":
             assert self.pool.same is not None, "rows are no pairs"
-            own = torch.arange(self.rows.start, self.rows.stop, device=self.known.device)
-            return own[:, None], self.pool.same[self.rows, None]
-        known = self.known.clone()
-        known.diagonal(self.rows.start).fill_(False)
-        if self.pool.same is not None:
-            known.diagonal(self.rows.start).copy_(self.pool.same[self.rows])
+            return self.places, self.pool.same[self.rows, None]
+        same = self.pool.same
+        if same is None:
+            known = self.known.scatter(1, self.places, False)
+        else:
+            known = self.known.scatter(1, self.places, same[self.rows, None])
         if which == "hardest":
             farthest = self.squared.masked_fill(~known, -torch.inf).argmax(dim=1)
             return farthest[:, None], known.any(dim=1)[:, None]

@@ -98,7 +98,8 @@ def total_cost(
     miner: Miner, pool: tuple[Any, ...], positives: Positives, price: Price
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cost of all triplets, their number, and the number of those that cost something."""
-    return _TotalCost.apply(*pool, miner, positives, price)
+    made = Pool(*pool, sharp=price.distance == "euclidean")
+    return _TotalCost.apply(made.anchors, made.candidates, made, miner, positives, price)
 
 
 class _TotalCost(torch.autograd.Function):
@@ -113,15 +114,11 @@ class _TotalCost(torch.autograd.Function):
         ctx: Any,
         anchors: Tensor,
         candidates: Tensor,
-        anchor_groups: Tensor,
-        candidate_groups: Tensor,
-        same: Tensor | None,
+        pool: Pool,
         miner: Miner,
         positives: Positives,
         price: Price,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        sharp = price.distance == "euclidean"
-        pool = Pool(anchors, candidates, anchor_groups, candidate_groups, same, sharp)
         a, b = pool.centred
         moved = any(ctx.needs_input_grad[:2])
         grad_a, grad_b = (torch.zeros_like(x if moved else x[:0]) for x in (a, b))
@@ -146,4 +143,4 @@ class _TotalCost(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_a, grad_b = ctx.saved_tensors
-        return grad_a * grads[0], grad_b * grads[0], *[None] * 6
+        return grad_a * grads[0], grad_b * grads[0], *[None] * 4

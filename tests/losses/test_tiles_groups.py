@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
-from msiam.losses.tiles_groups import LogSum, Pairs, log_sums, matched, positive_means
+from msiam.losses.tiles_groups import LogSum, Pairs, Side, log_sums, matched, positive_means
 
 SUMS = [
     LogSum("positives", lambda s: -2 * s, lambda s: -2),
@@ -22,7 +22,7 @@ def masks(pairs: Pairs) -> dict[str, torch.Tensor]:
     there, positive = torch.ones(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
     for i in range(shape[0]):
         for j in range(shape[1]):
-            there[i, j] = not (pairs.within and i == j)
+            there[i, j] = pairs.itself is None or pairs.itself[i] != j
             positive[i, j] = pairs.rows[i] == pairs.columns[j]
             if pairs.partner is not None and pairs.partner[i] == j:
                 positive[i, j] = pairs.same[i]
@@ -36,35 +36,43 @@ def log_sum(exponents, kept, dim):
     return filled.logsumexp(dim).masked_fill(nothing.squeeze(dim), -torch.inf)
 
 
-def dense(a, b, pairs):
-    """log_sums of SUMS, and positive_means, with the whole matrix at hand."""
+def dense(sides, anchors):
+    """log_sums of SUMS, and positive_means, with the whole matrix at hand, of the anchors."""
+    ((a, b, pairs),) = sides
     s, kept = a @ b.T, masks(pairs)
-    sides = (1,) if pairs.within else (1, 0)
-    sums = [[log_sum(term.exponent(s), kept[term.over], dim) for term in SUMS] for dim in sides]
-    count = [kept["positives"].sum(dim) for dim in sides]
-    total = [(s * kept["positives"]).sum(dim) for dim in sides]
+    chosen = torch.ones(len(a), dtype=torch.bool)
+    if anchors is not None:
+        chosen = anchors if len(anchors) == len(a) else torch.cat([anchors, anchors])
+    dims = (1, 0) if pairs.both else (1,)
+    sums = [
+        [log_sum(term.exponent(s), kept[term.over], dim)[chosen] for term in SUMS] for dim in dims
+    ]
+    count = [kept["positives"].sum(dim)[chosen] for dim in dims]
+    total = [(s * kept["positives"]).sum(dim)[chosen] for dim in dims]
     return sums, [(t / c.clamp(min=1), c) for t, c in zip(total, count, strict=True)]
 
 
 @given(st.data(), st.integers(1, 8), st.integers(1, 100), st.integers(1, 6), st.integers(0, 99))
 def test_it_is_the_dense_sums_whatever_the_size_of_a_tile(data, rows, tile, kinds, seed):
     columns = data.draw(st.sampled_from(["one", "two", "pool"]))
-    labelled = data.draw(st.booleans())
+    labelled, some = data.draw(st.booleans()), data.draw(st.booleans())
     random = torch.Generator().manual_seed(seed)
     names = "a" if columns == "one" else "ab"
     draw = {n: torch.randn(rows, 3, generator=random, dtype=torch.float64) for n in names}
     groups = {n: torch.randint(kinds, (rows,), generator=random) for n in names}
     same = torch.randint(2, (rows,), generator=random).bool() if labelled else None
+    anchors = torch.randint(2, (rows,), generator=random).bool() if some else None
     results = []
     for exact in (False, True):
         leaves = {n: v.clone().requires_grad_() for n, v in draw.items()}
-        a, b, pairs = matched(leaves, Targets(groups, same), pool=columns == "pool")
+        asking = None if exact else anchors
+        sides = matched(leaves, Targets(groups, same, anchors=asking), pool=columns == "pool")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiles, "TILE", tile)
             if exact:
-                sums, means = dense(a, b, pairs)
+                sums, means = dense(sides, anchors)
             else:
-                sums, means = log_sums(a, b, pairs, SUMS), positive_means(a, b, pairs)
+                sums, means = log_sums(sides, SUMS), positive_means(sides)
             found = [part for side in sums for part in side]
             finite = [part.masked_fill(part.isneginf(), 0) for part in found]
             cost = sum((1 + k) * part.sum() for k, part in enumerate(finite))
@@ -76,15 +84,15 @@ def test_it_is_the_dense_sums_whatever_the_size_of_a_tile(data, rows, tile, kind
 def test_one_column_is_compared_with_itself_and_labels_say_nothing():
     groups = torch.arange(3)
     vectors = torch.randn(3, 2)
-    a, b, pairs = matched({"a": vectors}, Targets({"a": groups}, groups > 0), pool=False)
+    ((a, b, pairs),) = matched({"a": vectors}, Targets({"a": groups}, groups > 0), pool=False)
     assert torch.equal(a, vectors) and torch.equal(b, vectors)
-    assert pairs.within and pairs.partner is None
+    assert pairs.itself.tolist() == [0, 1, 2] and pairs.partner is None
 
 
 def test_in_a_pool_each_is_its_partners_partner():
     groups = {"a": torch.tensor([0, 1]), "b": torch.tensor([2, 1])}
     vectors = {name: torch.randn(2, 3) for name in "ab"}
-    *_, pairs = matched(vectors, Targets(groups, torch.tensor([True, False])), pool=True)
+    ((*_, pairs),) = matched(vectors, Targets(groups, torch.tensor([True, False])), pool=True)
     assert pairs.partner.tolist() == [2, 3, 0, 1]
     assert pairs.same.tolist() == [True, False, True, False]
     positive = pairs.positive(slice(0, 4)) & ~torch.eye(4, dtype=torch.bool)
@@ -94,7 +102,7 @@ def test_in_a_pool_each_is_its_partners_partner():
 def test_differentiating_twice_is_refused_and_not_wrong():
     a = torch.randn(4, 3, requires_grad=True)
     pairs = Pairs(torch.arange(4), torch.arange(4))
-    value = log_sums(a, a.detach(), pairs, SUMS)[0][1].sum()
+    value = log_sums([Side(a, a.detach(), pairs)], SUMS)[0][1].sum()
     factor = torch.tensor(2.0, requires_grad=True)
     (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
