@@ -89,6 +89,9 @@ class Loss(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
     euclidean: ClassVar[bool] = False
+    #: Whether a row's cost depends on the others', so that of several processes each needs the rows
+    #: of all. False: the loss is a plain mean over rows. Options may decide.
+    gathers: bool = True
 
     def __init__(self, options: Any) -> None:
         super().__init__()
@@ -149,6 +152,7 @@ class WeightedSum(nn.Module):
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
         self.options = [loss.options for loss in losses]
+        self.gathers = any(loss.gathers for loss in losses)
 
     def begin(self, groups: Tensor, dim: int) -> None:
         """Each loss's own; see ``Loss.begin``."""

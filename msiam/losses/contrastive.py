@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
@@ -37,6 +38,10 @@ class Contrastive(Loss):
     Options = ContrastiveOptions
     needs = ("labels",)
     euclidean = True
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.gathers = options.balanced  # by how many rows of each kind there are
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         embeddings, targets = targets.asking(embeddings)

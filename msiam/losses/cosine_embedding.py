@@ -33,6 +33,7 @@ class CosineEmbedding(Loss):
     Options = CosineEmbeddingOptions
     needs = ("labels",)
     euclidean = True
+    gathers = False
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         embeddings, targets = targets.asking(embeddings)

@@ -73,7 +73,9 @@ class Matryoshka(Loss):
         term = options.loss
         cls = registry().find("loss", term.name, f"{WHERE}.loss.name").load()
         inner = parse_options(cls, term.options, f"{WHERE}.loss ({term.name})")
-        self.losses = nn.ModuleList(cls(inner) for _ in options.dims or PARTS)
+        losses = [cls(inner) for _ in options.dims or PARTS]
+        self.losses = nn.ModuleList(losses)
+        self.gathers = losses[0].gathers
         weights = options.weights or [1.0] * len(self.losses)
         self.weights = [term.weight * weight for weight in weights]
 

@@ -14,12 +14,13 @@ from msiam.registry.options import parse_options
 from msiam.towers.encoder import Batch
 from msiam.towers.model import Model
 from msiam.training.large_batches import embed_chunks
+from msiam.training.processes import global_loss
 
 
 class Objective(nn.Module):
     """One forward a tower over the step's distinct items, then the loss over the rows."""
 
-    def __init__(self, model: Model, loss: nn.Module) -> None:
+    def __init__(self, model: Model, loss: WeightedSum) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -38,7 +39,7 @@ class Objective(nn.Module):
             name: embed_chunks(self.model.tower(name), chunks) for name, chunks in batches.items()
         }
         by_column = {c: embeddings[self.model.columns[c]][numbers] for c, numbers in index.items()}
-        return {"loss": self.loss(by_column, Targets(dict(groups), same, scores))}
+        return {"loss": global_loss(self.loss, by_column, Targets(dict(groups), same, scores))}
 
 
 def build_loss(terms: Sequence[LossTerm], model: Model, targets: Collection[str]) -> WeightedSum:
