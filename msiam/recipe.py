@@ -9,50 +9,19 @@ import pydantic
 import yaml
 
 from msiam.errors import RecipeError, one_of
+from msiam.recipe_data import Data as Data
 from msiam.registry.options import Options, explain
 
 #: The table of a recipe whose rows are given from Python.
 GIVEN = "<given>"
 
-DEFAULT_LOSS = {False: "infonce", True: "contrastive"}
-
-
-def _one_value(value: Any) -> Any:
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError("must be one value of the column: a number, a text, true or false")
-    return value
-
-
-class Label(Options):
-    """Which column says whether a pair belongs together, and which of its values means "same"."""
-
-    column: str
-    # As written: 1 stays a number and "1" a text.
-    same: Annotated[bool | int | float | str, pydantic.PlainValidator(_one_value)]
-
-
-class Split(Options):
-    """What is held out of the table: a share of its rows, or from 1 on a number of rows."""
-
-    validation: float = pydantic.Field(0.1, gt=0)
-    test: float = pydantic.Field(0.1, ge=0)
-
-
-class Data(Options):
-    """Where the rows come from."""
-
-    table: str = pydantic.Field(description="a file, or a hub's data set")
-    more: str | None = pydantic.Field(
-        None, description="a second table of positive pairs, for training alone"
-    )
-    test: str | None = pydantic.Field(None, description="a held-out table, in place of split.test")
-    label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
-    split: Split = Split()
-
-    @property
-    def targets(self) -> set[str]:
-        """What is said of the rows; see ``msiam.losses.base.Given``."""
-        return {"labels"} if self.label is not None else set()
+#: What is said of the rows -> the loss and the evaluator that a recipe gets if it names none.
+DEFAULTS = {
+    None: ("infonce", "retrieval"),
+    "label": ("contrastive", "verification"),
+    "score": ("cosent", "correlation"),
+    "classes": ("supcon", "retrieval"),
+}
 
 
 class Train(Options):
@@ -61,6 +30,9 @@ class Train(Options):
     epochs: float = pydantic.Field(5, gt=0)
     max_steps: int | None = pydantic.Field(None, gt=0, description="stop after so many steps")
     batch_size: int = pydantic.Field(64, gt=0, description="pairs a step")
+    chunk: int | None = pydantic.Field(
+        None, gt=0, description="items a tower embeds at a time; null: all of a step's at once"
+    )
     learning_rate: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.01, ge=0)
     warmup: float = pydantic.Field(0.05, ge=0, lt=1, description="share of all steps")
@@ -111,13 +83,24 @@ class Recipe(Options):
         "run", pattern=r"^[^/\\.][^/\\]*$", description="also the run's folder"
     )
     data: Data
-    columns: dict[str, str] = pydantic.Field(min_length=2, description="column: tower, in order")
+    columns: dict[str, str] = pydantic.Field(min_length=1, description="column: tower, in order")
     towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
     loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field([])
     train: Train = Train()
     evaluate: Annotated[list[EvaluatorTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field(
         []
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _classes_of_all_columns(cls, content: Any) -> Any:
+        """``classes: label`` means that column of the table for every column of the model."""
+        data, columns = content.get("data"), content.get("columns")
+        if isinstance(data, dict) and isinstance(columns, dict):
+            classes = data.get("classes")
+            if isinstance(classes, str):
+                content = content | {"data": data | {"classes": dict.fromkeys(columns, classes)}}
+        return content
 
     @classmethod
     def parse(cls, content: Any, where: str = "recipe") -> Recipe:
@@ -132,6 +115,8 @@ class Recipe(Options):
             recipe = cls.model_validate(content)
         except pydantic.ValidationError as error:
             raise RecipeError(explain(error, cls, where)) from error
+        if fault := recipe.data.fault(recipe.columns):
+            raise RecipeError(f"{where}: {fault}")
         return recipe._with_defaults()
 
     @classmethod
@@ -162,12 +147,18 @@ class Recipe(Options):
 
     def _with_defaults(self) -> Recipe:
         """Name what was left open, so that a run's recipe says all that was done."""
-        labelled = self.data.label is not None
+        loss, evaluator = DEFAULTS[self.data.kind]
+        if self.data.score is not None and len(self.columns) == 3:
+            loss = "margin_mse"
         update: dict[str, Any] = {}
         if not self.loss:
-            update["loss"] = [LossTerm(name=DEFAULT_LOSS[labelled])]
+            update["loss"] = [LossTerm(name=loss)]
         if not self.evaluate:
-            update["evaluate"] = [EvaluatorTerm(name="verification" if labelled else "retrieval")]
+            update["evaluate"] = [EvaluatorTerm(name=evaluator)]
+        if self.data.split.by is None:
+            by = "item" if self.data.classes is None else "class"
+            split = self.data.split.model_copy(update={"by": by})
+            update["data"] = self.data.model_copy(update={"split": split})
         return self.model_copy(update=update)
 
     def to_yaml(self) -> str:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"paths", "registry"},
-    {"recipe", "losses"},
+    {"recipe", "recipe_data", "losses"},
     {"towers"},
     {"data", "mining", "evaluation", "gallery"},
     # It tests the contracts of all that is below. Only the command line and tests import it.

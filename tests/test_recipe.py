@@ -154,7 +154,7 @@ def test_the_known_keys_are_those_of_the_place():
         (changed(train={"epochs": 0}), "train.epochs: found 0; Input should be greater than 0"),
         (changed(train={"schedule": "cosin"}), "found 'cosin'; Input should be 'linear', 'cosine'"),
         (changed(train=None), "train: found None"),
-        (changed(columns={"one": "question"}), "columns: found {'one': 'question'}; "),
+        (changed(columns={}), "columns: found {}; "),
         (changed(columns={False: "question", "b": "question"}), "columns: found the key False; a"),
         (changed(towers={}), "towers: found {}"),
         (changed(towers={"question": "lstm"}), "towers.question: found 'lstm'"),
@@ -178,6 +178,93 @@ def test_a_value_that_means_same_must_be_one_value(same):
     assert "must be one value of the column" in message
 
 
+TWO = {"one": "question", "two": "question"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "data", "said"),
+    [
+        ({"one": "question"}, {}, "columns: found 'one' alone; one column learns from classes: ad"),
+        ({"one": "question"}, {"score": "s"}, "columns: found 'one' alone; "),
+        (
+            TWO,
+            {"label": {"column": "c", "same": 1}, "classes": "k"},
+            "data: found label and classes; rows have one of them: leave the other out",
+        ),
+        (TWO, {"score": "s", "classes": "k"}, "data: found score and classes; "),
+        (TWO, {"classes": {"one": "k"}}, "data.classes: says nothing of column 'two'; add 'two: "),
+        (TWO, {"classes": {"on": "k"}}, "data.classes.on: no such column of the model; did you me"),
+        (TWO | {"three": "question"}, {"classes": "k"}, "data.classes: belong to one column or tw"),
+        (TWO, {"classes": 3}, "data.classes: found 3; "),
+        (TWO, {"split": {"by": "class"}}, "data.split.by: found 'class'; there are none without d"),
+        (TWO, {"split": {"by": "row"}}, "data.split.by: found 'row'; "),
+        (TWO, {"score": "s"}, "data.score.same: is missing, and has no default: from which score"),
+        (TWO, {"score": {"column": "s", "same": "x"}}, "data.score.same: found 'x'; "),
+        (
+            TWO | {"three": "question"},
+            {"score": {"column": "s", "same": 3}},
+            "data.score.same: found 3; of three columns the score is a margin",
+        ),
+        (
+            TWO | {"three": "question", "four": "question"},
+            {"score": "s"},
+            "data.score: belongs to two columns or three; the recipe has 4",
+        ),
+    ],
+)
+def test_what_is_said_of_rows_must_fit_the_columns(columns, data, said):
+    message = fault(changed(columns=columns, data={"table": "x", **data}))
+    assert message.startswith(f"quora.yaml: {said}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "data", "targets", "defaults"),
+    [
+        (TWO, {}, set(), ["infonce", "retrieval", "item"]),
+        (
+            TWO,
+            {"label": {"column": "c", "same": 1}},
+            {"labels"},
+            ["contrastive", "verification", "item"],
+        ),
+        ({"one": "question"}, {"classes": "k"}, {"classes"}, ["supcon", "retrieval", "class"]),
+        (TWO, {"classes": "k"}, {"classes", "labels"}, ["supcon", "retrieval", "class"]),
+        (
+            TWO,
+            {"score": {"column": "s", "same": 3}},
+            {"scores", "labels"},
+            ["cosent", "correlation", "item"],
+        ),
+        (
+            TWO | {"three": "question"},
+            {"score": "s"},
+            {"scores"},
+            ["margin_mse", "correlation", "item"],
+        ),
+    ],
+)
+def test_what_is_said_of_rows_decides_targets_and_defaults(
+    columns, data, targets, defaults, written
+):
+    content = changed(columns=columns, data={"table": "x", **data})
+    del content["loss"]
+    recipe = Recipe.parse(content)
+    assert recipe.data.targets == targets
+    found = [recipe.loss[0].name, recipe.evaluate[0].name, recipe.data.split.by]
+    assert found == defaults
+    assert Recipe.read(written(recipe.to_yaml())) == recipe
+
+
+def test_classes_by_one_name_are_those_of_every_column():
+    recipe = Recipe.parse(changed(columns=TWO, data={"table": "x", "classes": "kind"}))
+    assert recipe.data.classes == {"one": "kind", "two": "kind"}
+
+
+def test_classes_may_be_split_by_item():
+    content = changed(data={"table": "x", "classes": "kind", "split": {"by": "item"}})
+    assert Recipe.parse(content).data.split.by == "item"
+
+
 def test_the_value_that_means_same_has_no_default():
     message = fault(changed(data={"table": "x", "label": {"column": "c"}}))
     assert "data.label.same: is missing, and has no default" in message
@@ -192,7 +279,7 @@ def test_no_such_file_names_the_nearest(written):
     path = written(RECIPE)
     with pytest.raises(RecipeError, match=r"quoar.yaml: no such recipe; did you mean 'quora.yaml'"):
         Recipe.read(path.with_name("quoar.yaml"))
-    with pytest.raises(RecipeError, match="no such recipe; Known: none"):
+    with pytest.raises(RecipeError, match="no such recipe; .*such has no .yaml"):
         Recipe.read(path.parent / "no" / "such" / "folder.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Examples: pairs (or tuples) of items by number, the groups they form, and whether they match."""
+"""Examples: items, pairs or tuples by number, the groups they form, and what is said of them."""
 
 from __future__ import annotations
 
@@ -25,44 +25,72 @@ class Examples:
 
     Attributes:
         columns: column -> item number of each row, int64 (n,), in the numbering of its tower.
-        groups: column -> group of each row's item, int64 (n,); see :func:`positive_groups`.
+        groups: column -> group of each row's item, int64 (n,): its class where the data has
+            classes, else see :func:`positive_groups`.
         same: bool (n,) for labelled pairs; None where every row is a positive.
         rows: int64 (n,), the row's number in its table, from 0, for messages and reports.
+        scores: float32 (n,) where rows are scored; see ``msiam.losses.base.Targets``.
+        classed: whether the groups are classes of the data.
     """
 
     columns: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
     same: np.ndarray | None
     rows: np.ndarray
+    scores: np.ndarray | None = None
+    classed: bool = False
 
     @classmethod
-    def build(cls, columns: Columns, towers: Towers, same: np.ndarray | None = None) -> Examples:
+    def build(
+        cls,
+        columns: Columns,
+        towers: Towers,
+        same: np.ndarray | None = None,
+        scores: np.ndarray | None = None,
+        classes: Columns | None = None,
+    ) -> Examples:
         """All rows whose every item could be read.
 
         Args:
             columns: column -> item number of each row of the table, (n,); −1 where rejected.
             towers: column -> its tower, by which two columns share one numbering.
-            same: bool (n,), whether each row is a positive; None: all are.
+            same: bool (n,), whether each row is a positive; None: all are. With two columns of
+                classes, a row is one if its two classes are equal.
+            scores: float32 (n,), how alike the items of each row are.
+            classes: column -> class number of each row's item, (n,), over all columns.
         """
         rows = np.flatnonzero(np.all([numbers >= 0 for numbers in columns.values()], axis=0))
+        if classes is not None and len(columns) == 2:
+            one, other = classes.values()
+            same = one == other
         kept = {column: numbers[rows] for column, numbers in columns.items()}
         same = None if same is None else same[rows]
-        return cls(kept, positive_groups(kept, towers, same), same, rows)
+        scores = None if scores is None else scores[rows]
+        if classes is None:
+            return cls(kept, positive_groups(kept, towers, same), same, rows, scores)
+        groups = {column: classes[column][rows] for column in kept}
+        return cls(kept, groups, same, rows, scores, classed=True)
 
     @classmethod
     def join(cls, parts: Sequence[Examples], towers: Towers) -> Examples:
         """Several tables of one task as one; a row of an unlabelled one is a positive.
 
-        The groups are found anew, since a pair of one table may tie items of another together.
+        Unless they are classes, groups are found anew, since a pair of one table may tie items of
+        another together.
         """
         columns = {c: np.concatenate([p.columns[c] for p in parts]) for c in parts[0].columns}
-        same = None
+        same, scores = None, None
         if any(part.same is not None for part in parts):
             same = np.concatenate(
                 [np.ones(len(p), bool) if p.same is None else p.same for p in parts]
             )
+        if given := [part.scores for part in parts if part.scores is not None]:
+            scores = np.concatenate(given)
         rows = np.concatenate([part.rows for part in parts])
-        return cls(columns, positive_groups(columns, towers, same), same, rows)
+        if not parts[0].classed:
+            return cls(columns, positive_groups(columns, towers, same), same, rows, scores)
+        groups = {c: np.concatenate([p.groups[c] for p in parts]) for c in columns}
+        return cls(columns, groups, same, rows, scores, classed=True)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,6 +106,8 @@ class Examples:
             {column: groups[index] for column, groups in self.groups.items()},
             None if self.same is None else self.same[index],
             self.rows[index],
+            None if self.scores is None else self.scores[index],
+            self.classed,
         )
 
 
@@ -168,6 +198,26 @@ def labels(table: Table, column: str, same: object) -> np.ndarray:
             f"{wanted} (same) nor {others[0]} (not the same)"
         )
     return np.array([value == wanted for value in plain])
+
+
+def scores(table: Table, column: str) -> np.ndarray:
+    """How alike the items of each row are, float32 (n,).
+
+    Raises:
+        DataError: a null, or a value that is no number; the message has the row.
+    """
+    found = np.empty(len(table), np.float32)
+    for row, value in enumerate(table.values(column)):
+        try:
+            found[row] = float(value)
+        except (TypeError, ValueError):
+            found[row] = np.nan
+        if not np.isfinite(found[row]):
+            raise DataError(
+                f"{table.name}: column '{column}': row {row} (from 0) has the score {value!r}; "
+                "a score is a number: mend or drop the row"
+            )
+    return found
 
 
 def _plain(value: object) -> str | None:

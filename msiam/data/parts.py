@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from msiam.data.examples import Examples, labels
+from msiam.data.classes import Classes
+from msiam.data.examples import Examples, labels, scores
 from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, identity, write_rejected
 from msiam.data.sources import Source, Table, open_table
-from msiam.data.splits import split, without_leaks
+from msiam.data.splits import require_classes, split, without_leaks
 from msiam.errors import DataError
 from msiam.recipe import Data
 from msiam.towers.model import Model
@@ -30,6 +31,7 @@ class Parts:
         rows: table's name -> how many rows it has.
         notes: what was left out, and why, in plain sentences.
         rejected: rows set aside since an item of theirs cannot be read.
+        classes: the name of each class by number, where the data has classes.
     """
 
     items: dict[str, Items]
@@ -37,6 +39,7 @@ class Parts:
     rows: dict[str, int]
     notes: list[str] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
     @property
     def held_out(self) -> str:
@@ -56,8 +59,14 @@ class Parts:
             digest.update(part.encode())
             for numbers in (*examples.columns.values(), examples.rows):
                 digest.update(np.ascontiguousarray(numbers).data)
-            if examples.same is not None:
-                digest.update(np.ascontiguousarray(examples.same).data)
+            said = (
+                examples.same,
+                examples.scores,
+                *(examples.classed * [*examples.groups.values()]),
+            )
+            for values in said:
+                if values is not None:
+                    digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()[:16]
 
 
@@ -82,18 +91,21 @@ def training_parts(
     if held_out_table is not None:
         tables["test"] = open_table(held_out_table)
     items = collect(tables, model)
-    columns = model.columns
-    examples = {key: examples_of(key, table, items, columns, data) for key, table in tables.items()}
+    columns, by = model.columns, data.split.by or "item"
+    classes = Classes.collect(tables, data.classes or {}, items, columns)
+    examples = {
+        key: examples_of(key, table, items, classes, columns, data) for key, table in tables.items()
+    }
 
     base = examples["table"]
     notes = []
     if "test" in tables:
-        base, dropped = without_leaks(base, examples["test"], columns)
-        notes += _dropped(tables["table"], "test", dropped)
+        base, dropped = without_leaks(base, examples["test"], columns, by)
+        notes += _dropped(tables["table"], "test", dropped, by)
     shares = {"validation": _share(data.split.validation, base)}
     if "test" not in tables and data.split.test > 0:
         shares["test"] = _share(data.split.test, base)
-    chosen, note = split(base, columns, shares, seed)
+    chosen, note = split(base, columns, shares, seed, by)
     notes.append(note)
     parts = {part: base.select(index) for part, index in chosen.items()}
     if "test" in tables:
@@ -101,10 +113,13 @@ def training_parts(
     if "more" in tables:
         more = examples["more"]
         for part in [part for part in parts if part != "train"]:
-            more, dropped = without_leaks(more, parts[part], columns)
-            notes += _dropped(tables["more"], part, dropped)
+            more, dropped = without_leaks(more, parts[part], columns, by)
+            notes += _dropped(tables["more"], part, dropped, by)
         parts["train"] = Examples.join([parts["train"], more], columns)
-    return Parts(items, parts, _rows(tables), notes)
+    if data.classes is not None:
+        for part, rows in parts.items():
+            require_classes(part, rows, by)
+    return Parts(items, parts, _rows(tables), notes, classes=classes.names)
 
 
 def _share(asked: float, examples: Examples) -> float:
@@ -112,20 +127,22 @@ def _share(asked: float, examples: Examples) -> float:
     return asked if asked < 1 else asked / max(len(examples), 1)
 
 
-def _dropped(table: Table, part: str, rows: int) -> list[str]:
+def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:
     """What leaving leaking rows out took, in a sentence."""
     if not rows:
         return []
+    what = "items" if by == "item" else "classes"
     name = Path(table.name).name
-    return [f"{rows:,} training rows of {name} were left out: they share items with {part}."]
+    return [f"{rows:,} training rows of {name} were left out: they share {what} with {part}."]
 
 
 def test_part(data: Data, model: Model, source: Source) -> Parts:
     """Another table as the part to measure on."""
     tables = {"test": open_table(source)}
     items = collect(tables, model)
-    examples = examples_of("test", tables["test"], items, model.columns, data)
-    return Parts(items, {"test": examples}, _rows(tables))
+    classes = Classes.collect(tables, data.classes or {}, items, model.columns)
+    examples = examples_of("test", tables["test"], items, classes, model.columns, data)
+    return Parts(items, {"test": examples}, _rows(tables), classes=classes.names)
 
 
 def _rows(tables: Mapping[str, Table]) -> dict[str, int]:
@@ -146,14 +163,24 @@ def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
 
 
 def examples_of(
-    key: str, table: Table, items: Mapping[str, Items], columns: Mapping[str, str], data: Data
+    key: str,
+    table: Table,
+    items: Mapping[str, Items],
+    classes: Classes,
+    columns: Mapping[str, str],
+    data: Data,
 ) -> Examples:
     """The rows of one table whose items can all be read."""
-    same = None
+    same, scored, classed = None, None, None
     if data.label is not None and key != "more":
         same = labels(table, data.label.column, data.label.same)
+    if data.score is not None:
+        scored = scores(table, data.score.column)
+        same = None if data.score.same is None else scored >= data.score.same
+    if data.classes is not None:
+        classed = {c: classes.numbers[key, c] for c in columns}
     numbers = {c: items[tower].numbers[key, c] for c, tower in columns.items()}
-    return Examples.build(numbers, columns, same)
+    return Examples.build(numbers, columns, same, scored, classed)
 
 
 def prepare(

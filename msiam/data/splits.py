@@ -1,4 +1,4 @@
-"""Splits that do not leak: no item is ever on both sides."""
+"""Splits that do not leak: no item, and of data with classes no class, is on both sides."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from msiam.data.examples import Examples, Towers, row_components
+from msiam.data.examples import Columns, Examples, Towers, row_components
 from msiam.errors import DataError
 
 TRAIN = "train"
+BY_ITEM = "data.split.by: item"
 
 
 def split(
-    examples: Examples, towers: Towers, shares: Mapping[str, float], seed: int = 0
+    examples: Examples,
+    towers: Towers,
+    shares: Mapping[str, float],
+    seed: int = 0,
+    by: str = "item",
 ) -> tuple[dict[str, np.ndarray], str]:
     """Hold out shares of the rows by connected components of the graph of all pairs.
 
-    Positive and negative pairs count alike. Components are taken in random order; each goes to
-    the first held-out part that has room for it, else to training.
+    Positive and negative pairs count alike. By class, so do items of one class. Components are
+    taken in random order; each goes to the first held-out part that has room for it, else to
+    training. By class, a part that then has less than two classes takes the smallest components
+    that are left, for within one class there is nothing to tell apart.
 
     Args:
         shares: held-out part -> its share of the rows, as {"validation": 0.1, "test": 0.1}. A
             share above 0 stands for one row at least.
+        by: what no two parts share, "item" or "class".
 
     Returns:
         Part ("train" and the held-out ones) -> positions in ``examples``, ascending; and a
@@ -41,8 +49,9 @@ def split(
             f"the split asks for {asked} of {n} rows, which leaves none for training; give more "
             "rows, or smaller parts"
         )
+    columns, kinds = _apart(examples, towers, by)
     _, first, component, sizes = np.unique(
-        row_components(examples.columns, towers),
+        row_components(columns, kinds),
         return_index=True,
         return_inverse=True,
         return_counts=True,
@@ -50,25 +59,74 @@ def split(
     turn = np.random.default_rng(seed).permutation(n)
     plain = _deal(np.argsort(turn), list(wanted.values()))
     # A component's turn is that of its first row, so that its size does not favour it.
-    assigned = _fill(np.argsort(turn[first]), sizes, list(wanted.values()))[component]
+    queue = np.argsort(turn[first])
+    filled = _fill(queue, sizes, list(wanted.values()))
+    if by == "class":
+        _two_each(filled, queue, sizes, list(wanted.values()))
+    assigned = filled[component]
     parts = {part: np.flatnonzero(assigned == k) for k, part in enumerate((*wanted, TRAIN))}
 
     largest = int(sizes.max())
     for part, index in parts.items():
         if len(index) == 0 and wanted.get(part, 1) > 0:
+            ties, give = "items", "more rows, other shares, or a held-out table"
+            if by == "class":
+                ties, give = "classes", f"more classes, or set {BY_ITEM}"
             raise DataError(
                 f"the split leaves no row for {part}: {largest} of {n} rows hang together by "
-                "items that they share, and no split may part them; give more rows, other shares, "
-                "or a held-out table"
+                f"{ties} that they share, and no split may part them; give {give}"
             )
+    if by == "class":
+        return parts, _classes_note(examples, parts)
     moved = (plain != assigned).sum()
-    leaking = _leaking(plain, examples, towers, held_out=len(wanted))
+    leaking = _leaking(plain, columns, kinds, held_out=len(wanted))
     return parts, (
         f"Split by the {len(sizes):,} connected components of the pair graph (the largest has "
         f"{largest:,} of {n:,} rows), so that no item is on both sides: this took moving "
         f"{moved:,} rows and dropping none. In a plain random split, {leaking:,} held-out rows "
         "would have an item that another part has too."
+        + (" Classes are on both sides (closed set)." if examples.classed else "")
     )
+
+
+def _apart(examples: Examples, towers: Towers, by: str) -> tuple[Columns, Towers]:
+    """What no two parts share, by column: numbers, and the numbering that they are in."""
+    if by == "item":
+        return examples.columns, towers
+    return examples.groups, dict.fromkeys(examples.groups, "class")
+
+
+def _classes_note(examples: Examples, parts: Mapping[str, np.ndarray]) -> str:
+    counts = ", ".join(
+        f"{len(examples.select(index).distinct_groups()):,} for {part}"
+        for part, index in parts.items()
+    )
+    return (
+        f"Split by whole classes ({counts}), so that what is measured is how well the model tells "
+        f"apart classes that it has never seen (open set). For classes on both sides: {BY_ITEM}."
+    )
+
+
+def require_classes(part: str, examples: Examples, by: str) -> None:
+    """Raise unless a part has something to tell apart, and something that belongs together.
+
+    Raises:
+        DataError: it has less than two classes, or no two items that are of one.
+    """
+    more = f"more classes, or set {BY_ITEM}" if by == "class" else "more rows, or larger parts"
+    groups = [np.unique(column) for column in examples.groups.values()]
+    if len(np.unique(np.concatenate(groups))) < 2:
+        raise DataError(
+            f"{part}: would have rows of one class alone, and it takes two to tell apart; give "
+            + more
+        )
+    if len(groups) == 1:
+        ((numbers,),) = [examples.columns.values()]
+        together = len(np.unique(numbers)) > len(groups[0])
+    else:
+        together = bool(len(np.intersect1d(*groups)))
+    if not together:
+        raise DataError(f"{part}: would have no two items of one class; give {more}")
 
 
 def _deal(order: np.ndarray, wanted: list[int]) -> np.ndarray:
@@ -94,34 +152,59 @@ def _fill(queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> np.ndarray
     return part
 
 
-def _leaking(part: np.ndarray, examples: Examples, towers: Towers, held_out: int) -> int:
+def _two_each(part: np.ndarray, queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> None:
+    """Give each held-out part two components at least, one of them of two rows or more.
+
+    They are the smallest that training can spare; of equally small ones, that whose turn is first.
+    """
+    for number, rows in enumerate(wanted):
+        while rows:
+            own, spare = part == number, queue[part[queue] == len(wanted)]
+            if (own.sum() >= 2 and sizes[own].max() >= 2) or len(spare) <= 2:
+                break
+            # Of a class of one row, nothing is to be found.
+            part[min(spare, key=lambda component: (sizes[component] < 2, sizes[component]))] = (
+                number
+            )
+
+
+def _leaking(part: np.ndarray, columns: Columns, towers: Towers, held_out: int) -> int:
     """Rows of the first ``held_out`` parts that share an item with a row of another part."""
-    leaks = np.zeros(len(examples), bool)
+    leaks = np.zeros(len(part), bool)
     for number in range(held_out):
         inside = part == number
-        leaks |= inside & _touches(examples, examples.select(~inside), towers)
+        others = {column: numbers[~inside] for column, numbers in columns.items()}
+        leaks |= inside & _touches(columns, others, towers)
     return int(leaks.sum())
 
 
-def without_leaks(train: Examples, held_out: Examples, towers: Towers) -> tuple[Examples, int]:
+def without_leaks(
+    train: Examples, held_out: Examples, towers: Towers, by: str = "item"
+) -> tuple[Examples, int]:
     """The training rows that share no item with a held-out row, and how many were dropped.
+
+    By class: those that share no class.
 
     Raises:
         DataError: all would be.
     """
-    leaks = _touches(train, held_out, towers)
+    columns, kinds = _apart(train, towers, by)
+    leaks = _touches(columns, _apart(held_out, towers, by)[0], kinds)
     if len(train) and leaks.all():
+        what, instead = "an item", "tables with different items"
+        if by == "class":
+            what, instead = "a class", f"tables with different classes, or set {BY_ITEM}"
         raise DataError(
-            f"each of the {len(train)} training rows shares an item with a held-out row; give "
-            "tables with different items"
+            f"each of the {len(train)} training rows shares {what} with a held-out row; give "
+            f"{instead}"
         )
     return train.select(~leaks), int(leaks.sum())
 
 
-def _touches(examples: Examples, others: Examples, towers: Towers) -> np.ndarray:
-    """Which rows of ``examples`` have an item that ``others`` have too, bool (n,)."""
-    found = np.zeros(len(examples), bool)
-    for column, numbers in examples.columns.items():
-        theirs = [n for c, n in others.columns.items() if towers[c] == towers[column]]
-        found |= np.isin(numbers, np.concatenate(theirs))
-    return found
+def _touches(columns: Columns, others: Columns, towers: Towers) -> np.ndarray:
+    """Which rows of ``columns`` have a number that ``others`` have too, bool (n,)."""
+    found: list[np.ndarray] = []
+    for column, numbers in columns.items():
+        theirs = [n for c, n in others.items() if towers[c] == towers[column]]
+        found.append(np.isin(numbers, np.concatenate(theirs)))
+    return np.any(found, axis=0)

@@ -1,0 +1,85 @@
+"""Classes: which class each row's item is of, numbered over all columns and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from msiam.data.examples import Towers
+from msiam.data.items import Items
+from msiam.data.sources import Table
+from msiam.errors import DataError
+
+
+@dataclass
+class Classes:
+    """The classes of a recipe's tables.
+
+    Attributes:
+        names: the name of each class, by number, in order of appearance.
+        numbers: (table's key, the model's column) -> class of each row's item, int64 (n,).
+    """
+
+    names: list[str] = field(default_factory=list)
+    numbers: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def collect(
+        cls,
+        tables: Mapping[str, Table],
+        classes: Mapping[str, str],
+        items: Mapping[str, Items],
+        towers: Towers,
+    ) -> Classes:
+        """Number the classes in all tables. One name is one class, whichever column it stands in.
+
+        Args:
+            classes: the model's column -> the table's column with the classes of its items.
+
+        Raises:
+            DataError: no such column, a null (the message has the row), or an item that is of one
+                class in one row and of another in another (the message has both).
+        """
+        numbers: dict[str, int] = {}
+        found = {}
+        first: dict[tuple[str, int], tuple[str, Table, str, int]] = {}  # by tower and item
+        for key, table in tables.items():
+            for column, source in classes.items():
+                tower = towers[column]
+                found[key, column] = of_rows = np.empty(len(table), np.int64)
+                members = items[tower].numbers[key, column].tolist()
+                for row, (value, item) in enumerate(
+                    zip(table.values(source), members, strict=True)
+                ):
+                    name = _name(value)
+                    if name is None:
+                        raise DataError(
+                            f"{_place(table, source, row)} has no class; give it one or drop the "
+                            "row"
+                        )
+                    of_rows[row] = numbers.setdefault(name, len(numbers))
+                    before, *place = first.setdefault((tower, item), (name, table, source, row))
+                    if before != name and item >= 0:
+                        raise DataError(
+                            f"{_place(table, source, row)} has the class '{name}', but its item of "
+                            f"column '{column}' has the class '{before}' in {_place(*place)}; an "
+                            "item is of one class: mend or drop one of the rows"
+                        )
+        return cls(list(numbers), found)
+
+
+def _place(table: Table, column: str, row: int) -> str:
+    return f"{table.name}: column '{column}': row {row} (from 0)"
+
+
+def _name(value: Any) -> str | None:
+    """A class in one spelling, whatever a table's type: 3, 3.0 and "3" are one; None: null."""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    return None if value is None else str(value).strip() or None

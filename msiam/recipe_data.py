@@ -1,0 +1,132 @@
+"""A recipe's ``data``: where the rows come from, what is said of them, what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from msiam.errors import one_of
+from msiam.registry.options import Options
+
+
+def _one_value(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be one value of the column: a number, a text, true or false")
+    return value
+
+
+class Label(Options):
+    """Which column says whether a pair belongs together, and which of its values means "same"."""
+
+    column: str
+    # As written: 1 stays a number and "1" a text.
+    same: Annotated[bool | int | float | str, pydantic.PlainValidator(_one_value)]
+
+
+class Score(Options):
+    """Which column says how alike a pair is, and from which score on it belongs together.
+
+    Of three columns (anchor, positive, negative) the score is a teacher's margin, how much more
+    alike the first two are than the first and the third, and has no ``same``.
+    """
+
+    column: str
+    same: float | None = None
+
+
+class Split(Options):
+    """What is held out of the table: a share of its rows, or from 1 on a number of rows."""
+
+    validation: float = pydantic.Field(0.1, gt=0)
+    test: float = pydantic.Field(0.1, ge=0)
+    by: Literal["class", "item"] | None = pydantic.Field(
+        None,
+        description="what no two parts share: of data with classes, whole classes (none of the "
+        "test's is ever seen in training), else items",
+    )
+
+
+class Data(Options):
+    """Where the rows come from. At most one of label, score and classes says more of them."""
+
+    table: str = pydantic.Field(description="a file, or a hub's data set")
+    more: str | None = pydantic.Field(
+        None, description="a second table, for training alone; of labelled pairs, positive ones"
+    )
+    test: str | None = pydantic.Field(None, description="a held-out table, in place of split.test")
+    label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
+    score: Annotated[
+        Score | None,
+        pydantic.BeforeValidator(lambda v: {"column": v} if isinstance(v, str) else v),
+    ] = pydantic.Field(None, description="for tables of scored pairs, or of a teacher's margins")
+    classes: dict[str, str] | None = pydantic.Field(
+        None, description="column: the table's column with its items' classes"
+    )
+    split: Split = Split()
+
+    @property
+    def kind(self) -> str | None:
+        """What is said of the rows, by its key: "label", "score" or "classes"."""
+        return next((key for key in KINDS if getattr(self, key) is not None), None)
+
+    @property
+    def targets(self) -> set[str]:
+        """What is said of the rows; see ``msiam.losses.base.Given``."""
+        if self.classes is not None:
+            return {"classes"} if len(self.classes) == 1 else {"classes", "labels"}
+        if self.score is not None:
+            return {"scores"} if self.score.same is None else {"scores", "labels"}
+        return {"labels"} if self.label is not None else set()
+
+    def fault(self, columns: Collection[str]) -> str | None:
+        """What does not fit together here, or with the model's columns: a key and a sentence."""
+        said = [key for key in KINDS if getattr(self, key) is not None]
+        if len(said) > 1:
+            return f"data: found {' and '.join(said)}; rows have one of them: leave the other out"
+        if len(columns) == 1 and self.classes is None:
+            return (
+                f"columns: found '{next(iter(columns))}' alone; one column learns from classes: "
+                "add 'classes: COLUMN' to data, or give the columns of a pair"
+            )
+        if self.split.by == "class" and self.classes is None:
+            return "data.split.by: found 'class'; there are none without data.classes"
+        if self.classes is not None:
+            return _classes_fault(self.classes, columns)
+        return None if self.score is None else _score_fault(self.score, columns)
+
+
+#: What may be said of rows, each by its key.
+KINDS = ("label", "score", "classes")
+
+
+def _classes_fault(classes: dict[str, str], columns: Collection[str]) -> str | None:
+    if len(columns) > 2:
+        return f"data.classes: belong to one column or two; the recipe has {len(columns)}"
+    for column in classes:
+        if column not in columns:
+            return f"data.classes.{column}: no such column of the model; {one_of(column, columns)}"
+    for column in columns:
+        if column not in classes:
+            return (
+                f"data.classes: says nothing of column '{column}'; add '{column}: COLUMN', the "
+                "table's column with the classes of its items"
+            )
+    return None
+
+
+def _score_fault(score: Score, columns: Collection[str]) -> str | None:
+    if len(columns) > 3:
+        return f"data.score: belongs to two columns or three; the recipe has {len(columns)}"
+    if len(columns) == 2 and score.same is None:
+        return (
+            "data.score.same: is missing, and has no default: from which score on does a pair "
+            "belong together? Write 'score: {column: ..., same: ...}'"
+        )
+    if len(columns) == 3 and score.same is not None:
+        return (
+            f"data.score.same: found {score.same:g}; of three columns the score is a margin, which "
+            "says nothing of same: leave it out"
+        )
+    return None
