@@ -206,17 +206,29 @@ class Gallery:
         Raises:
             GalleryError: vectors of another width, or with NaN in them; k less than 1.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise GalleryError(f"k: found {k!r}; the number of hits must be 1 or more")
-        queries = as_vectors(vectors, self.dim, f"{self.folder}: vectors to search")
-        scores, positions = self._index.search(queries, min(int(k), len(self)))
+        scores, positions = self.nearest(vectors, k)
         found = positions >= 0
-        records = self._catalogue.take(positions[found])
+        records = self.records(positions[found])
         hits = (
             Hit(id, score, record)
             for (id, record), score in zip(records, scores[found].tolist(), strict=True)
         )
         return [list(itertools.islice(hits, count)) for count in found.sum(axis=1).tolist()]
+
+    def nearest(self, vectors: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions, (q, k), of the nearest records: as ``Backend.search``.
+
+        Raises:
+            GalleryError: vectors of another width, or with NaN in them; k less than 1.
+        """
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise GalleryError(f"k: found {k!r}; the number of hits must be 1 or more")
+        queries = as_vectors(vectors, self.dim, f"{self.folder}: vectors to search")
+        return self._index.search(queries, min(int(k), len(self)))
+
+    def records(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
+        """The ids and records at n positions."""
+        return self._catalogue.take(positions)
 
     def _embed(self, model: Embedder, queries: list[Any], column: str | None) -> np.ndarray:
         """Embed queries, each through its column, in their order: (q, dim)."""
