@@ -1,13 +1,15 @@
 """Softmax and sigmoid over all pairs of a batch, in memory that grows with B and not with B².
 
-The similarity matrix is walked in blocks of rows. For the softmax, one pass keeps the running
-log-sum-exp of the rows *and* of the columns; the backward pass makes each block again instead of
-keeping it: 4·B²·d multiplications in the place of 6, and B·chunk numbers in the place of B². For
-the sigmoid, a pair's slope depends on that pair alone: the gradients are made in the forward pass.
+The similarity matrix is walked in tiles that stay in a processor's cache. For the softmax, one pass
+keeps the running log-sum-exp of the rows *and* of the columns; the backward pass makes each tile
+again instead of keeping it: 4·B²·d multiplications in the place of 6, and B + TILE numbers in the
+place of B². For the sigmoid, a pair's slope depends on that pair alone: the gradients are made in
+the forward pass.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +17,31 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-#: How many similarities are held at once: 16 MB of float32.
-TILE = 1 << 22
+#: How many similarities are held at once: 4 MB of float32.
+TILE = 1 << 20
+
+#: exp(s) for |s| up to this, and a sum of 10¹⁷ of them, is a plain number even in float32.
+LEVEL = 40.0
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     """Slices of the rows such that a block of the matrix has about ``TILE`` entries."""
     step = max(1, TILE // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def square_tiles(rows: int, columns: int) -> list[tuple[slice, slice]]:
+    """Slices of rows and columns that cover the matrix, of at most ``TILE`` entries each.
+
+    They are as square as they can be, for then a product reads the fewest numbers.
+    """
+    wide = min(max(columns, 1), math.isqrt(TILE))
+    high = TILE // wide
+    return [
+        (slice(i, min(i + high, rows)), slice(j, min(j + wide, columns)))
+        for i in range(0, rows, high)
+        for j in range(0, columns, wide)
+    ]
 
 
 def widened(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,22 +53,66 @@ def widened(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.to(wide), b.to(wide)
 
 
+class Known:
+    """The pairs off the diagonal that belong together; in most batches, few rows have any.
+
+    Attributes:
+        ga, gb: (N,) and (M,), the groups of the rows and of the columns.
+        paired: row i and column i are a pair of their own; else there is no diagonal.
+        rows: (N,) booleans, the rows that have such a pair; None where there is none at all.
+    """
+
+    def __init__(self, ga: Tensor, gb: Tensor, paired: bool = True) -> None:
+        self.ga, self.gb, self.paired = ga, gb, paired
+        many = matches(ga, gb)
+        if paired:
+            many -= (ga == gb[: len(ga)]).long()
+        rows = many > 0
+        self.rows = rows if rows.any() else None
+
+    def fill(self, s: Tensor, tile: tuple[slice, slice]) -> None:
+        """Set their entries in a tile to −∞."""
+        if self.rows is None:
+            return
+        rows, columns = tile
+        some = self.rows[rows].nonzero().squeeze(1)
+        known = self.ga[rows][some, None] == self.gb[columns]
+        if self.paired:
+            own = some + (rows.start - columns.start)
+            known &= own[:, None] != torch.arange(s.shape[1], device=s.device)
+        s[some] = s[some].masked_fill_(known, -torch.inf)
+
+
+def matches(ga: Tensor, gb: Tensor) -> Tensor:
+    """(N,) integers: how many of the M groups gb each of the N groups ga is."""
+    ranked = gb.sort().values
+    return torch.searchsorted(ranked, ga, right=True) - torch.searchsorted(ranked, ga)
+
+
+def diagonal(tile: tuple[slice, slice]) -> tuple[int, slice]:
+    """The offset in a tile of the matrix's main diagonal, and the rows that it crosses there."""
+    rows, columns = tile
+    start, stop = max(rows.start, columns.start), min(rows.stop, columns.stop)
+    return rows.start - columns.start, slice(start, max(start, stop))
+
+
 def softmax_cost(
     a: Tensor,
     b: Tensor,
     scale: Tensor,
     groups: tuple[Tensor, Tensor],
-    weights: tuple[Tensor, Tensor],
+    weights: tuple[Tensor, Tensor | None],
 ) -> Tensor:
     """Σᵢ rᵢ·(lseⱼ sᵢⱼ − sᵢᵢ) + Σⱼ cⱼ·(lseᵢ sᵢⱼ − sⱼⱼ) with s = scale · a bᵀ.
 
     Args:
-        a, b: (B, D) embeddings of two columns; row i of one belongs to row i of the other.
+        a, b: (N, D) and (M, D) embeddings, N ≤ M; row i of one belongs to row i of the other, and
+            further rows of b are candidates only.
         scale: scalar, the inverse temperature.
-        groups: (B,) group of each row of a, and of b. Where they agree off the diagonal, the two
-            are known to belong together, and the entry is left out of both sums.
-        weights: r and c, (B,): how much each row counts as an anchor in each direction. A row of
-            weight 0 is a candidate only.
+        groups: (N,) and (M,) group of each row of a, and of b. Where they agree off the diagonal,
+            the two are known to belong together, and the entry is left out of both sums.
+        weights: r and c, (N,) each: how much each row counts as an anchor in each direction. A row
+            of weight 0 is a candidate only. c is None where rows of b are no anchors; else N = M.
     """
     return _SoftmaxCost.apply(a, b, scale, *groups, *weights)
 
@@ -57,65 +120,116 @@ def softmax_cost(
 class _SoftmaxCost(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, ga: Tensor, gb: Tensor, r: Tensor, c: Tensor
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        ga: Tensor,
+        gb: Tensor,
+        r: Tensor,
+        c: Tensor | None,
     ) -> Tensor:
-        # Similarities at a temperature of 0.01 need more digits than bf16 has.
-        wide = torch.promote_types(a.dtype, torch.float32)
+        a, b = widened(a, b)
+        scale, r, c = (t if t is None else t.to(a.dtype) for t in (scale, r, c))
+        tiles, known = square_tiles(len(a), len(b)), Known(ga, gb)
+        level = bool(_most(a) * _most(b) * scale.abs() <= LEVEL)  # not so for what is no number
+        empty = 0.0 if level else -torch.inf
+        of_rows = a.new_full((len(a),), empty)
+        of_columns = None if c is None else a.new_full((len(b),), empty)
+        s = a.new_empty(0)
         with torch.autocast(a.device.type, enabled=False):
-            a, b, scale, r, c = (t.to(wide) for t in (a, b, scale, r, c))
-            of_rows = a.new_empty(len(a))
-            of_columns = a.new_full((len(b),), -torch.inf)
-            for block in row_blocks(len(a), len(b)):
-                s = _similarities(a, b, scale, ga, gb, block)
-                of_rows[block] = s.logsumexp(dim=1)
-                of_columns = torch.logaddexp(of_columns, s.logsumexp(dim=0))
-            own = scale * (a * b).sum(dim=1)
-            ctx.save_for_backward(a, b, scale, ga, gb, r, c, of_rows, of_columns)
-            return r @ (of_rows - own) + c @ (of_columns - own)
+            for tile in tiles:
+                i, j = tile
+                s = _similarities(a, b, scale, known, tile, level)
+                if level:
+                    of_rows[i] += s.sum(dim=1)
+                else:
+                    of_rows[i] = torch.logaddexp(of_rows[i], s.logsumexp(dim=1))
+                if of_columns is not None and level:
+                    of_columns[j] += s.sum(dim=0)
+                elif of_columns is not None:
+                    of_columns[j] = torch.logaddexp(of_columns[j], s.logsumexp(dim=0))
+            if level:
+                of_rows = of_rows.log_()
+                of_columns = None if of_columns is None else of_columns.log_()
+            own = scale * (a * b[: len(a)]).sum(dim=1)
+            cost = r @ (of_rows - own)
+            if of_columns is not None and c is not None:
+                cost = cost + c @ (of_columns - own)
+        ctx.known, ctx.level = known, level
+        only = s if len(tiles) == 1 else None  # no need to make it again
+        ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
+        return cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, ga, gb, r, c, of_rows, of_columns = ctx.saved_tensors
-        grad_a, grad_b, grad_scale = torch.empty_like(a), torch.zeros_like(b), scale.new_zeros(())
+        a, b, scale, r, c, of_rows, of_columns, only = ctx.saved_tensors
+        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        on_diagonal = r if c is None else r + c
         with torch.autocast(a.device.type, enabled=False):
-            for block in row_blocks(len(a), len(b)):
-                s = _similarities(a, b, scale, ga, gb, block)
-                slope = (s - of_rows[block, None]).exp_().mul_(r[block, None])
-                slope += (s - of_columns).exp_().mul_(c)
-                slope.diagonal(block.start).sub_((r + c)[block])
-                grad_a[block] = slope @ b
-                grad_b.addmm_(slope.T, a[block])
+            for tile in square_tiles(len(a), len(b)):
+                i, j = tile
+                s = only
+                if s is None:
+                    s = _similarities(a, b, scale, ctx.known, tile, ctx.level)
+                if ctx.level:
+                    share = (r[i] * of_rows[i].neg().exp_())[:, None]
+                    if c is not None:
+                        share = share + c[j] * of_columns[j].neg().exp_()
+                    slope = share.mul_(s) if c is not None else share * s
+                else:
+                    slope = (s - of_rows[i, None]).exp_().mul_(r[i, None])
+                    if c is not None:
+                        slope += (s - of_columns[j]).exp_().mul_(c[j])
+                offset, crossed = diagonal(tile)
+                slope.diagonal(offset).sub_(on_diagonal[crossed])
+                grad_a[i].addmm_(slope, b[j])
+                grad_b[j].addmm_(slope.T, a[i])
             # s is linear in the scale, so its slope is what the embeddings' slopes add up to.
-            grad_scale = (grad_a * a).sum()
+            grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1))
             upstream = grads[0].to(a.dtype)
-            grad_a, grad_b = grad_a * (scale * upstream), grad_b * (scale * upstream)
+            grad_a.mul_(scale * upstream)
+            grad_b.mul_(scale * upstream)
         return grad_a, grad_b, grad_scale * upstream, None, None, None, None
 
 
+def _most(vectors: Tensor) -> float:
+    """The greatest length of a vector; not a number where there is one that is none."""
+    if not len(vectors):
+        return 0.0
+    return vectors.pow(2).sum(dim=1).max().sqrt().item()
+
+
 def _similarities(
-    a: Tensor, b: Tensor, scale: Tensor, ga: Tensor, gb: Tensor, block: slice
+    a: Tensor, b: Tensor, scale: Tensor, known: Known, tile: tuple[slice, slice], level: bool
 ) -> Tensor:
-    """One block of rows of s, known matches off the diagonal set to −∞."""
-    s = (a[block] * scale) @ b.T
-    known = ga[block, None] == gb
-    known.diagonal(block.start).fill_(False)
-    return s.masked_fill_(known, -torch.inf)
+    """A tile of s, or where it is level of exp(s), without known matches off the diagonal."""
+    i, j = tile
+    s = (a[i] * scale) @ b[j].T
+    known.fill(s, tile)
+    return s.exp_() if level else s
 
 
 def softplus_cost(
-    a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, groups: tuple[Tensor, Tensor]
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    groups: tuple[Tensor, Tensor],
+    paired: bool = True,
 ) -> Tensor:
-    """Σᵢⱼ log(1 + exp(scale · aᵢ·bⱼ + bias)) over i ≠ j of different groups.
+    """Σᵢⱼ log(1 + exp(scale · aᵢ·bⱼ + bias)) over i and j of different groups.
 
     Args:
-        a, b: (B, D) embeddings of two columns, in float32 or wider.
+        a, b: (N, D) and (M, D) embeddings of two columns, in float32 or wider.
         scale, bias: scalars.
-        groups: (B,) group of each row of a, and of b.
+        groups: (N,) and (M,) group of each row of a, and of b.
+        paired: row i of a is the partner of row i of b, and their own pair is left out as well.
     """
     leaves = (a, b, scale, bias)
     learns = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    return _SoftplusCost.apply(*leaves, *groups, learns)
+    return _SoftplusCost.apply(*leaves, *groups, paired, learns)
 
 
 class _SoftplusCost(torch.autograd.Function):
@@ -128,28 +242,31 @@ class _SoftplusCost(torch.autograd.Function):
         bias: Tensor,
         ga: Tensor,
         gb: Tensor,
+        paired: bool,
         learns: bool,
     ) -> Tensor:
         total, grad_bias = a.new_zeros(()), a.new_zeros(())
-        grad_a, grad_b = (torch.zeros_like(t) if learns else None for t in (a, b))
+        grad_a, grad_b = (torch.zeros_like(t if learns else t[:0]) for t in (a, b))
+        known = Known(ga, gb, paired)
         with torch.autocast(a.device.type, enabled=False):
-            for block in row_blocks(len(a), len(b)):
-                s = ((a[block] * scale) @ b.T).add_(bias)
-                left_out = ga[block, None] == gb
-                left_out.diagonal(block.start).fill_(True)
-                s.masked_fill_(left_out, -torch.inf)
+            for tile in square_tiles(len(a), len(b)):
+                i, j = tile
+                s = torch.addmm(bias, a[i] * scale, b[j].T)
+                known.fill(s, tile)
+                if paired:
+                    s.diagonal(diagonal(tile)[0]).fill_(-torch.inf)
                 total += nn.functional.softplus(s).sum()
-                if grad_a is not None and grad_b is not None:
+                if learns:
                     slope = s.sigmoid_()
-                    grad_a[block] = slope @ b
-                    grad_b.addmm_(slope.T, a[block])
+                    grad_a[i].addmm_(slope, b[j])
+                    grad_b[j].addmm_(slope.T, a[i])
                     grad_bias += slope.sum()
-        if grad_a is not None and grad_b is not None:
-            grad_scale = (grad_a * a).sum()  # the logits are linear in the scale
-            ctx.save_for_backward(grad_a.mul_(scale), grad_b.mul_(scale), grad_scale, grad_bias)
+            if learns:
+                grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1))  # logits are linear in it
+                ctx.save_for_backward(grad_a.mul_(scale), grad_b.mul_(scale), grad_scale, grad_bias)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * slope for slope in ctx.saved_tensors), None, None, None
+        return *(grads[0] * slope for slope in ctx.saved_tensors), None, None, None, None

@@ -83,15 +83,23 @@ def cost_of_chosen(
 
 def list_triplets(miner: Miner, pool: Pool, positives: Positives) -> tuple[Tensor, ...]:
     """Numbers of anchors, of positives and of negatives, (T,) each."""
-    none = torch.zeros(0, dtype=torch.int64, device=pool.anchors.device)
-    parts = [(none, none, none)]
+    found: list[Tensor] = []
     for block in pool.blocks(size=4):
         numbers, there = block.positives(positives)
         picked = miner.pick(block, block.squared.gather(1, numbers))
-        picked = picked.reshape(*numbers.shape, -1)
-        row, slot, place = (there[..., None] & (picked >= 0)).nonzero(as_tuple=True)
-        parts.append((row + block.rows.start, numbers[row, slot], picked[row, slot, place]))
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        picked = picked.reshape(*numbers.shape, -1).masked_fill(~there[..., None], -1)
+        # One tensor for all blocks: many small ones, held between large ones that come and go,
+        # keep the allocator from using their places again.
+        found = found or [
+            part.new_empty(len(pool.anchors), *part.shape[1:]) for part in (numbers, picked)
+        ]
+        for whole, part in zip(found, (numbers, picked), strict=True):
+            whole[block.rows] = part
+    if not found:
+        return (torch.zeros(0, dtype=torch.int64, device=pool.anchors.device),) * 3
+    numbers, picked = found
+    row, slot, place = (picked >= 0).nonzero(as_tuple=True)
+    return row, numbers[row, slot], picked[row, slot, place]
 
 
 def total_cost(
