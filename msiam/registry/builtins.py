@@ -23,7 +23,12 @@ def msiam_losses(register):
     register(
         "cosent",
         "msiam.losses.cosent:CoSENT",
-        summary="labelled pairs: rank the same above the rest (CoSENT, 2022)",
+        summary="scores or labels: rank pairs as their scores do (CoSENT, 2022)",
+    )
+    register(
+        "margin_mse",
+        "msiam.losses.margin_mse:MarginMSE",
+        summary="scores: a teacher's margin between positive and negative (Hofstätter 2020)",
     )
     register(
         "triplet",
@@ -44,6 +49,11 @@ def msiam_losses(register):
         "matryoshka",
         "msiam.losses.matryoshka:Matryoshka",
         summary="another loss on embeddings cut to several widths (Kusupati 2022)",
+    )
+    register(
+        "memory",
+        "msiam.losses.memory:Memory",
+        summary="another loss, with earlier batches' items as candidates (XBM, MoCo, 2020)",
     )
     register(
         "infonce",
@@ -69,6 +79,16 @@ def msiam_losses(register):
         "circle",
         "msiam.losses.circle:Circle",
         summary="groups: each pair weighs by how far it is from where it should be (Sun 2020)",
+    )
+    register(
+        "proxy_anchor",
+        "msiam.losses.proxy_anchor:ProxyAnchor",
+        summary="classes: a learnt proxy of each pulls and pushes the batch (Kim 2020)",
+    )
+    register(
+        "arcface",
+        "msiam.losses.arcface:ArcFace",
+        summary="classes: softmax over angles, the own class's with a margin (Deng 2019)",
     )
 
 

@@ -1,3 +1,5 @@
+"""Helpers that keep nothing: one of each serves all tests, hypothesis's many examples as well."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from msiam.losses.base import Targets
 from msiam.registry.options import parse_options
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable:
     """A loss with the options of a recipe: ``make(Contrastive, margin=0.5)``."""
 
@@ -20,7 +22,7 @@ def make() -> Callable:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def unit() -> Callable[..., Tensor]:
     """Random vectors of length 1, (rows, width), in float64 unless told otherwise."""
 
@@ -32,7 +34,7 @@ def unit() -> Callable[..., Tensor]:
     return unit
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def targets() -> Callable[..., Targets]:
     """Targets of two columns "a" and "b".
 
@@ -51,7 +53,7 @@ def targets() -> Callable[..., Targets]:
     return targets
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def value_and_gradients() -> Callable:
     """A loss's value and its gradients: ``value_and_gradients(function, a, b, …)``."""
 
@@ -68,7 +70,7 @@ def value_and_gradients() -> Callable:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def agree(value_and_gradients) -> Callable:
     """Whether a loss in float32 is its float64 reference, in value and gradient, to 1e-5."""
 
@@ -81,3 +83,22 @@ def agree(value_and_gradients) -> Callable:
             torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-5)
 
     return agree
+
+
+@pytest.fixture(scope="session")
+def learnt() -> Callable:
+    """A loss with a vector of each class, as a function of its columns and of those vectors."""
+
+    def learnt(module, classes, groups):
+        module.begin(torch.tensor(classes), 6)
+        of_rows = torch.tensor(groups, dtype=torch.long)
+
+        def run(*vectors: Tensor) -> Tensor:
+            *columns, weights = vectors
+            embeddings = dict(zip("abc", columns, strict=False))
+            targets = Targets(dict.fromkeys(embeddings, of_rows))
+            return torch.func.functional_call(module, {"weights": weights}, (embeddings, targets))
+
+        return run
+
+    return learnt

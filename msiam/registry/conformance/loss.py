@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ Embeddings = dict[str, Tensor]
 def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> None:
     """Values and gradients on batches that are usual, tiny, one-sided and in half precision.
 
-    Every number of columns that the loss declares is tried, with labels and without.
+    Every number of columns that the loss declares is tried, with each of the targets that it needs,
+    or with labels and without. As before a training, ``begin`` is told the groups.
 
     Raises:
         AssertionError: the loss breaks the contract; the message says which part of it.
@@ -37,39 +40,50 @@ def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> Non
     numbers = all(isinstance(n, int) and 0 < n <= len(NAMES) for n in cls.columns)
     require(bool(cls.columns) and numbers, f"columns must say how many: {cls.columns!r}")
 
-    def build() -> Loss:
-        with seeded(0):
-            return cls(parsed)
-
     for count in cls.columns:
         names = NAMES[:count]
-        for labelled in (True,) if cls.needs else (False, True):
-            cls.check(
-                cls.__name__, Given(names, cls.needs or (["labels"] if labelled else []), DIM)
-            )
-            _check_value(build, *batch(names, labelled))
-            _check_few_rows(build, names, labelled)
-            _check_state(build, names, labelled)
+        for kind in cls.needs or ("", "labels"):
+            cls.check(cls.__name__, Given(names, [kind] if kind else [], DIM))
+            build = partial(_build, cls, parsed, names, kind)
+            _check_value(build, *batch(names, kind))
+            _check_few_rows(build, names, kind)
+            _check_state(build, names, kind)
+
+
+def _build(cls: type[Loss], options: Any, names: tuple[str, ...], kind: str) -> Loss:
+    """The loss as it is when training begins."""
+    groups = batch(names, kind)[1].groups
+    with seeded(0):
+        loss = cls(options)
+        loss.begin(torch.cat(list(groups.values())).unique(), DIM)
+    return loss
 
 
 def batch(
-    names: tuple[str, ...], labelled: bool, rows: int = ROWS, seed: int = 0
+    names: tuple[str, ...], kind: str, rows: int = ROWS, seed: int = 0
 ) -> tuple[Embeddings, Targets]:
-    """Random unit vectors. Rows 0 and 3 are known duplicates; of labelled rows every third is not
-    the same; a third column and those after it hold negatives."""
+    """Random unit vectors. Rows 0 and 3 are known duplicates; a third column and those after it
+    hold negatives.
+
+    Args:
+        kind: what is said of the rows: nothing, "labels" (every third is not the same), "scores"
+            (of which several rows have one) or "classes" (five, the same in all columns).
+    """
     random = torch.Generator().manual_seed(seed)
     vectors = {
         name: torch.nn.functional.normalize(torch.randn(rows, DIM, generator=random), dim=1)
         for name in names
     }
     number = torch.arange(rows)
-    same = number % 3 != 1 if labelled else None
+    if kind == "classes":
+        return vectors, Targets(dict.fromkeys(names, number % 5))
+    same = number % 3 != 1 if kind == "labels" else None
     group = number.where(number != 3, torch.zeros_like(number))
     groups = {name: group + 1000 * place for place, name in enumerate(names)}
     groups[names[0]] = group
     if len(names) > 1:
         groups[names[1]] = group if same is None else group.where(same, groups[names[1]])
-    return vectors, Targets(groups, same)
+    return vectors, Targets(groups, same, number % 7 / 6 if kind == "scores" else None)
 
 
 def _check_value(build: Callable[[], Loss], vectors: Embeddings, targets: Targets) -> None:
@@ -97,30 +111,35 @@ def _check_value(build: Callable[[], Loss], vectors: Embeddings, targets: Target
     require_close(strided, value, "embeddings that are not contiguous in memory")
 
 
-def _check_few_rows(build: Callable[[], Loss], names: tuple[str, ...], labelled: bool) -> None:
+def _check_few_rows(build: Callable[[], Loss], names: tuple[str, ...], kind: str) -> None:
     """Batches in which there is nothing to learn cost a finite amount, with finite gradients."""
-    vectors, targets = batch(names, labelled)
+    vectors, targets = batch(names, kind)
     for row in (0, 1):  # of labelled rows, one that is the same and one that is not
         one = torch.tensor([row])
         _run(build(), {n: v[one] for n, v in vectors.items()}, _take(targets, one))
     related = {name: torch.zeros_like(group) for name, group in targets.groups.items()}
-    _run(build(), vectors, Targets(related, targets.same))
-    if labelled:
-        _run(build(), vectors, Targets(targets.groups, torch.zeros(ROWS, dtype=torch.bool)))
+    _run(build(), vectors, replace(targets, groups=related))
+    if kind == "labels":
+        _run(build(), vectors, replace(targets, same=torch.zeros(ROWS, dtype=torch.bool)))
+    if targets.scores is not None:
+        _run(build(), vectors, replace(targets, scores=torch.zeros_like(targets.scores)))
+    if kind == "classes":  # that the training part has not
+        strange = {name: group + 1000 for name, group in targets.groups.items()}
+        _run(build(), vectors, replace(targets, groups=strange))
     equal = dict.fromkeys(names, vectors[names[0]])
     _run(build(), equal, targets)
 
 
-def _check_state(build: Callable[[], Loss], names: tuple[str, ...], labelled: bool) -> None:
+def _check_state(build: Callable[[], Loss], names: tuple[str, ...], kind: str) -> None:
     """A loss that has seen batches and learnt goes on from its ``state_dict`` as if it were it."""
     loss = build().train()
     optimizer = torch.optim.SGD([*loss.parameters(), torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     for seed in range(3):
-        _run(loss, *batch(names, labelled, seed=seed))
+        _run(loss, *batch(names, kind, seed=seed))
         optimizer.step()
     again = build().train()
     again.load_state_dict(loss.state_dict())
-    following = batch(names, labelled, seed=3)
+    following = batch(names, kind, seed=3)
     resumed, right = _run(again, *following)[0], _run(loss, *following)[0]
     require(torch.equal(resumed, right), "state is missing from state_dict(); make it a buffer")
 
@@ -149,5 +168,5 @@ def _run(
 
 
 def _take(targets: Targets, rows: Tensor) -> Targets:
-    same = None if targets.same is None else targets.same[rows]
-    return Targets({name: group[rows] for name, group in targets.groups.items()}, same)
+    same, scores = (None if t is None else t[rows] for t in (targets.same, targets.scores))
+    return Targets({name: group[rows] for name, group in targets.groups.items()}, same, scores)

@@ -157,6 +157,49 @@ class Open(Secret):
         self.register_buffer("last", torch.zeros(()))
 
 
+class Classes(Good):
+    """A length of each class, that its items should have."""
+
+    columns = (1,)
+    needs = ("classes",)
+
+    def begin(self, groups, dim):
+        self.register_buffer("known", groups)
+        self.lengths = torch.nn.Parameter(torch.rand(len(groups)))
+
+    def forward(self, embeddings, targets):
+        ((name, items),) = embeddings.items()
+        groups = targets.groups[name]
+        place = torch.searchsorted(self.known, groups).clamp(max=len(self.known) - 1)
+        cost = (items.sum(1) - self.lengths[place]).pow(2)
+        return self.mean(cost, self.known[place] == groups)
+
+
+class KnowsAllClasses(Classes):
+    def mean(self, cost, kept):
+        return cost[kept].mean()
+
+
+class Scores(Good):
+    needs = ("scores",)
+
+    def forward(self, embeddings, targets):
+        one, other = embeddings.values()
+        return ((one * other).sum(1) - targets.scores).pow(2).mean()
+
+
+class Relative(Scores):
+    """Divides by how much the scores differ."""
+
+    def forward(self, embeddings, targets):
+        return super().forward(embeddings, targets) / targets.scores.std(correction=0)
+
+
+@pytest.mark.parametrize("cls", [Classes, Scores])
+def test_what_a_loss_needs_it_is_given(cls):
+    check_loss(cls)
+
+
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
@@ -175,6 +218,8 @@ class Open(Secret):
         (Destroys, "the loss changes the embeddings of 'one'"),
         (CoarseInBf16, "the value in bf16, and in float32: they differ by"),
         (Secret, "state is missing from state_dict()"),
+        (KnowsAllClasses, "the loss: NaN or infinite"),
+        (Relative, "the loss: NaN or infinite"),
     ],
 )
 def test_what_breaks_the_contract_is_noticed(cls, said):

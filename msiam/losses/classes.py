@@ -1,0 +1,62 @@
+"""Losses that learn a vector of each class: what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msiam.errors import TrainingError
+from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles import widened
+
+
+class ClassLoss(Loss):
+    """A loss of items and their classes, with a vector of each class, (C, D), as a parameter.
+
+    ``begin`` makes the vectors, at random and of length 1. Only their directions count, so that at
+    length 1 a learning rate means the same whatever the width and the number of classes.
+    """
+
+    columns = (1, 2)
+    more = True
+    needs = ("classes",)
+    euclidean = True
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.register_buffer("groups", torch.empty(0, dtype=torch.long))
+        self.weights = nn.Parameter(torch.empty(0, 0))
+        self.groups: Tensor
+
+    def begin(self, groups: Tensor, dim: int) -> None:
+        self.groups = groups.clone()
+        vectors = torch.randn(len(groups), dim, device=groups.device)
+        self.weights = nn.Parameter(nn.functional.normalize(vectors, dim=1))
+
+    def known(
+        self, embeddings: Mapping[str, Tensor], targets: Targets
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The items of all columns whose class is known and whose row asks.
+
+        Returns:
+            Their embeddings, (N, D), at length 1 and in float32 at least, and their classes, (N,)
+            numbers of rows of ``weights``. And 0, as a scalar, or NaN where any item of the batch
+            is no number.
+
+        Raises:
+            TrainingError: there are no classes, since ``begin`` was not called.
+        """
+        if not len(self.groups):
+            raise TrainingError(
+                f"{type(self).__name__} knows of no class; call begin(groups, dim) before training"
+            )
+        embeddings, targets = targets.asking(embeddings)
+        items = torch.cat([widened(v, v)[0] for v in embeddings.values()])
+        groups = torch.cat([targets.groups[column] for column in embeddings])
+        labels = torch.searchsorted(self.groups, groups).clamp(max=len(self.groups) - 1)
+        known = self.groups[labels] == groups
+        units = nn.functional.normalize(items, dim=1)
+        return units[known], labels[known], 0 * items.sum()
