@@ -1,15 +1,16 @@
-"""In-batch softmax in both directions (InfoNCE) with a learnt temperature."""
+"""In-batch softmax (InfoNCE, NT-Xent) in one direction or both, with a learnt temperature."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pydantic
 import torch
 from torch import Tensor, nn
 
+from msiam.losses.anchors import anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softmax_cost
 from msiam.registry.options import Options
@@ -21,6 +22,16 @@ class InfoNCEOptions(Options):
     )
     learn_temperature: bool = True
     min_temperature: float = pydantic.Field(0.01, gt=0, description="a learnt one stays above it")
+    directions: Literal["both", "first"] = pydantic.Field(
+        "both",
+        description="first: items of the first column look for theirs in the second, and not "
+        "the other way round",
+    )
+    pool: bool = pydantic.Field(
+        False,
+        description="compare the items of both columns with one another, and not only across; "
+        "for columns of one tower (NT-Xent)",
+    )
 
     @pydantic.model_validator(mode="after")
     def _start_above_the_least(self) -> Self:
@@ -35,12 +46,15 @@ class InfoNCEOptions(Options):
 class InfoNCE(Loss):
     """Each item must find its partner among all of the batch: a softmax over similarities.
 
-    ½·mean of −log softmax(s)ᵢᵢ over rows and over columns, with s = a bᵀ / temperature. Off the
-    diagonal, items of one group (the same item, or a known match) are left out. Where pairs are
-    labelled, only the same ones are anchors; the others' items still serve as candidates.
-    A batch without anchors costs 0.
+    ½·mean of −log softmax(s)ᵢᵢ over rows and over columns, with s = a bᵀ / temperature for (B, D)
+    embeddings a and b; with ``directions: first``, the mean over rows alone. With ``pool``, each of
+    the 2·B items has all others as candidates (NT-Xent, where the columns hold two views). Items
+    of one group (the same item, or a known match) are left out, but for an anchor's partner. Where
+    pairs are labelled, only the same ones are anchors; the others' items still serve as candidates,
+    and so do those of rows that ``targets.anchors`` leaves out. A batch without anchors costs 0.
 
-    Papers: van den Oord et al. 2018; Radford et al. 2021 (the symmetric form, CLIP).
+    Papers: van den Oord et al. 2018; Radford et al. 2021 (the symmetric form, CLIP); Chen et al.,
+    A Simple Framework for Contrastive Learning of Visual Representations, 2020 (the pool, SimCLR).
     """
 
     Options = InfoNCEOptions
@@ -66,9 +80,26 @@ class InfoNCE(Loss):
                 self.log_scale.clamp_(max=-math.log(self.options.min_temperature))
         return self.log_scale.exp()
 
+    def in_batch(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        (one, a), (other, b) = embeddings.items()
-        anchors = targets.positive(len(a), a.device)
-        weight = anchors / (2 * anchors.sum().clamp(min=1))
-        groups = (targets.groups[one], targets.groups[other])
-        return softmax_cost(a, b, self._scale(), groups, (weight, weight))
+        (a, b), positive, count = anchors_first(embeddings, targets)
+        positive = positive[:count]
+        ways = [(a, b), (b, a)] if self.options.directions == "both" else [(a, b)]
+        weight = positive / (len(ways) * positive.sum().clamp(min=1))
+        scale = self._scale()
+        if len(ways) == 2 and count == len(a.vectors) and not self.options.pool:  # in one pass
+            groups = (a.groups, b.groups)
+            return softmax_cost(a.vectors, b.vectors, scale, groups, (weight, weight))
+        costs = []
+        for asked, others in ways:
+            vectors, groups = others
+            if self.options.pool:  # an item and itself are of one group, and so left out
+                vectors = torch.cat([vectors, asked.vectors])
+                groups = torch.cat([groups, asked.groups])
+            of_both = (asked.groups[:count], groups)
+            costs.append(
+                softmax_cost(asked.vectors[:count], vectors, scale, of_both, (weight, None))
+            )
+        return torch.stack(costs).sum()

@@ -10,6 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from msiam.losses.anchors import anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softplus_cost, widened
 from msiam.registry.options import Options
@@ -37,6 +38,9 @@ class Sigmoid(Loss):
     The softmax of infonce weighs an anchor's candidates against each other; here, no pair knows of
     another. So labelled rows that are not the same teach something even where none is the same.
 
+    Of rows that ``targets.anchors`` leaves out, the pairs with an anchor count, on either side;
+    B is then the number of anchors.
+
     Paper: Zhai, Mustafa, Kolesnikov and Beyer, Sigmoid Loss for Language Image Pre-Training, 2023.
     """
 
@@ -49,12 +53,18 @@ class Sigmoid(Loss):
         )
         self.bias = nn.Parameter(torch.tensor(options.bias), requires_grad=options.learn_bias)
 
+    def in_batch(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        (one, a), (other, b) = embeddings.items()
-        a, b = widened(a, b)
+        (left, right), same, count = anchors_first(embeddings, targets)
+        a, b = widened(left.vectors, right.vectors)
         scale, bias = self.log_scale.exp().to(a.dtype), self.bias.to(a.dtype)
-        own = scale * (a * b).sum(dim=1) + bias
-        same = targets.positive(len(a), a.device)
-        cost = nn.functional.softplus((-own).where(same, own)).sum()
-        groups = (targets.groups[one], targets.groups[other])
-        return (cost + softplus_cost(a, b, scale, bias, groups)) / max(len(a), 1)
+        own = scale * (a[:count] * b[:count]).sum(dim=1) + bias
+        cost = nn.functional.softplus((-own).where(same[:count], own)).sum()
+        groups = (left.groups[:count], right.groups)
+        cost = cost + softplus_cost(a[:count], b, scale, bias, groups)
+        if count < len(a):  # the anchors of b beside the others of a
+            groups = (right.groups[:count], left.groups[count:])
+            cost = cost + softplus_cost(b[:count], a[count:], scale, bias, groups, paired=False)
+        return cost / max(count, 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -14,20 +15,34 @@ GROUPS = [0, 1, 2, 0, 1, 5, 0]
 SAME = [True, False, True, True, False, True, True]
 
 
-def reference(targets: Targets, temperature: float = 0.07):
-    """½·mean of −log softmax over rows and over columns, an anchor at a time."""
+ANCHORS = [True, False, True, True, True, False, True]
+
+
+def reference(targets: Targets, temperature=0.07, directions="both", pool=False):
+    """The mean of −log softmax over anchors and directions, an anchor at a time."""
 
     def cost(a, b):
-        s = a @ b.T / temperature
-        mine, theirs = targets.groups["a"], targets.groups["b"]
-        anchors = [i for i in range(len(a)) if targets.same is None or targets.same[i]]
-        total = (s * 0).sum()
-        for i in anchors:
-            row = [s[i, j] for j in range(len(a)) if j == i or mine[i] != theirs[j]]
-            column = [s[j, i] for j in range(len(a)) if j == i or mine[j] != theirs[i]]
-            for direction in (row, column):
-                total = total + torch.stack(direction).logsumexp(0) - s[i, i]
-        return total / (2 * max(len(anchors), 1))
+        sides = {"a": a, "b": b}
+        asks = [
+            i
+            for i in range(len(a))
+            if (targets.same is None or targets.same[i])
+            and (targets.anchors is None or targets.anchors[i])
+        ]
+        total, count = (a @ b.T * 0).sum(), 0
+        for mine, other in (("a", "b"), ("b", "a"))[: 1 if directions == "first" else 2]:
+            for i in asks:
+                group = targets.groups[mine][i]
+                candidates = [
+                    sides[column][j]
+                    for column in ((mine, other) if pool else (other,))
+                    for j in range(len(a))
+                    if targets.groups[column][j] != group or (column == other and j == i)
+                ]
+                logits = sides[mine][i] @ torch.stack(candidates).T / temperature
+                own = sides[mine][i] @ sides[other][i] / temperature
+                total, count = total + logits.logsumexp(0) - own, count + 1
+        return total / max(count, 1)
 
     return cost
 
@@ -59,6 +74,42 @@ def test_it_is_the_reference_in_value_and_gradient(
     monkeypatch.setattr(tiles, "TILE", tile)  # 20: blocks of 2, 2, 2 and 1 of the 7 rows
     given = targets(7, groups, same)
     agree(loss(given), reference(given), unit(7), unit(7, seed=1))
+
+
+@pytest.mark.parametrize("tile", [1, 20, 1 << 22])
+@pytest.mark.parametrize("directions", ["both", "first"])
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("anchors", [None, ANCHORS, [False] * 7])
+@pytest.mark.parametrize(("groups", "same"), [(None, None), (GROUPS, SAME)])
+@pytest.mark.parametrize("temperature", [0.07, 0.02])
+def test_directions_pools_and_rows_that_are_candidates_alone(
+    loss,
+    agree,
+    unit,
+    targets,
+    monkeypatch,
+    tile,
+    directions,
+    pool,
+    anchors,
+    groups,
+    same,
+    temperature,
+):
+    monkeypatch.setattr(tiles, "TILE", tile)
+    given = targets(7, groups, same)
+    if anchors is not None:
+        given = dataclasses.replace(given, anchors=torch.tensor(anchors))
+    options = {"directions": directions, "pool": pool, "temperature": temperature}
+    agree(loss(given, **options), reference(given, **options), unit(7), unit(7, seed=1))
+
+
+def test_two_views_in_a_pool_by_hand(loss, targets):
+    a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    run = loss(targets(2), temperature=1.0, pool=True)
+    near = math.log(math.e + 2) - 1  # its other view at similarity 1, two others at 0
+    far = math.log(1 / math.e + 2) + 1
+    assert run(a, b).item() == pytest.approx((near + far) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-2, 1.0, 1e2])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -19,8 +20,11 @@ def reference(targets: Targets, scale: float = 10.0, bias: float = -10.0):
 
     def cost(a, b):
         total = (a * 0).sum() + (b * 0).sum()
+        asks = [True] * len(a) if targets.anchors is None else targets.anchors.tolist()
         for i in range(len(a)):
             for j in range(len(b)):
+                if not asks[i] and not asks[j]:
+                    continue
                 if i == j:
                     z = 1 if targets.same is None or targets.same[i] else -1
                 elif targets.groups["a"][i] == targets.groups["b"][j]:
@@ -28,7 +32,7 @@ def reference(targets: Targets, scale: float = 10.0, bias: float = -10.0):
                 else:
                     z = -1
                 total = total - torch.sigmoid(z * (scale * (a[i] @ b[j]) + bias)).log()
-        return total / len(a)
+        return total / max(sum(asks), 1)
 
     return cost
 
@@ -74,6 +78,17 @@ def test_it_is_the_reference_in_value_and_gradient(
     agree(loss(given), reference(given), unit(7), unit(7, seed=1))
     run = loss(given, scale=4.0, bias=-1.0)
     agree(run, reference(given, 4.0, -1.0), unit(7), unit(7, seed=1))
+
+
+@pytest.mark.parametrize("tile", [1, 20, 1 << 22])
+@pytest.mark.parametrize("anchors", [[True, False, True, True, True, False, True], [False] * 7])
+@pytest.mark.parametrize(("groups", "same"), [(None, None), (GROUPS, SAME)])
+def test_rows_that_are_candidates_alone(
+    loss, agree, unit, targets, monkeypatch, tile, anchors, groups, same
+):
+    monkeypatch.setattr(tiles, "TILE", tile)
+    given = dataclasses.replace(targets(7, groups, same), anchors=torch.tensor(anchors))
+    agree(loss(given, bias=-1.0), reference(given, bias=-1.0), unit(7), unit(7, seed=1))
 
 
 @pytest.mark.parametrize("same", [None, SAME])

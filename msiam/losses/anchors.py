@@ -1,0 +1,35 @@
+"""Rows that ask and rows that are candidates alone: the former come first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from msiam.losses.base import Targets
+
+
+class Side(NamedTuple):
+    """One column: (B, D) embeddings and (B,) groups."""
+
+    vectors: Tensor
+    groups: Tensor
+
+
+def anchors_first(
+    embeddings: Mapping[str, Tensor], targets: Targets
+) -> tuple[list[Side], Tensor, int]:
+    """The columns and (B,) booleans, the rows that are positive, in another order of rows.
+
+    Returns:
+        Columns; positive rows; and how many rows are anchors, see ``Targets.anchors``.
+    """
+    sides = [Side(vectors, targets.groups[name]) for name, vectors in embeddings.items()]
+    size, device = len(sides[0].vectors), sides[0].vectors.device
+    positive = targets.positive(size, device)
+    if targets.anchors is None:
+        return sides, positive, size
+    order = (~targets.anchors).int().argsort(stable=True)
+    sides = [Side(side.vectors.index_select(0, order), side.groups[order]) for side in sides]
+    return sides, positive[order], int(targets.anchors.sum())
