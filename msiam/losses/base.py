@@ -88,7 +88,7 @@ class Loss(nn.Module, ABC):
     #: labelled or all positive.
     needs: ClassVar[tuple[str, ...]] = ()
     #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
-    euclidean: ClassVar[bool] = False
+    euclidean: bool = False
     #: Whether a row's cost depends on the others', so that of several processes each needs the rows
     #: of all. False: the loss is a plain mean over rows. Options may decide.
     gathers: bool = True
@@ -143,6 +143,9 @@ class Loss(nn.Module, ABC):
             dim: the embeddings' width.
         """
 
+    def lasts(self, steps: int) -> None:
+        """How many steps the training takes in all, for what goes by that. Called before it."""
+
 
 class WeightedSum(nn.Module):
     """Several losses at once, each times its weight."""
@@ -159,6 +162,12 @@ class WeightedSum(nn.Module):
         for loss in self.losses:
             assert isinstance(loss, Loss)
             loss.begin(groups, dim)
+
+    def lasts(self, steps: int) -> None:
+        """Each loss's own; see ``Loss.lasts``."""
+        for loss in self.losses:
+            assert isinstance(loss, Loss)
+            loss.lasts(steps)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         terms = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import pydantic
 import torch
@@ -11,23 +11,13 @@ from torch import Tensor, nn
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Given, Loss, Targets
-from msiam.recipe import LossTerm
-from msiam.registry import registry
-from msiam.registry.options import Options, parse_options
+from msiam.losses.wrapper import Wrapper, WrapperOptions
 
-WHERE = "loss (matryoshka)"
 #: The parts of the full width that are taken where no widths are named.
 PARTS = (1, 2, 4, 8)
 
 
-def _as_term(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class MatryoshkaOptions(Options):
-    loss: Annotated[LossTerm, pydantic.BeforeValidator(_as_term)] = pydantic.Field(
-        LossTerm(name="infonce"), description="its name, or {name: …} with its options"
-    )
+class MatryoshkaOptions(WrapperOptions):
     dims: list[pydantic.PositiveInt] | None = pydantic.Field(
         None,
         min_length=1,
@@ -51,7 +41,7 @@ class MatryoshkaOptions(Options):
         return self
 
 
-class Matryoshka(Loss):
+class Matryoshka(Wrapper):
     """Σ_d c_d · L(embeddings cut to their first d numbers, at length 1 again).
 
     Takes what the loss L takes. The model learns to say first what matters most, so that its
@@ -65,19 +55,13 @@ class Matryoshka(Loss):
     """
 
     Options = MatryoshkaOptions
-    more = True
-    euclidean = True
+    where = "loss (matryoshka)"
 
     def __init__(self, options: Any) -> None:
-        super().__init__(options)
-        term = options.loss
-        cls = registry().find("loss", term.name, f"{WHERE}.loss.name").load()
-        inner = parse_options(cls, term.options, f"{WHERE}.loss ({term.name})")
-        losses = [cls(inner) for _ in options.dims or PARTS]
-        self.losses = nn.ModuleList(losses)
-        self.gathers = losses[0].gathers
+        super().__init__(options, copies=len(options.dims or PARTS))
+        self.euclidean = True
         weights = options.weights or [1.0] * len(self.losses)
-        self.weights = [term.weight * weight for weight in weights]
+        self.weights = [options.loss.weight * weight for weight in weights]
 
     def fits(self, given: Given) -> None:
         """Whether the inner loss fits what it will be given, and the widths the embeddings.
@@ -86,13 +70,7 @@ class Matryoshka(Loss):
             RecipeError: they do not.
         """
         self.widths(given.dim)
-        inner = self.losses[0]
-        assert isinstance(inner, Loss)
-        try:
-            inner.check(self.options.loss.name, given)
-            inner.fits(given)
-        except RecipeError as error:
-            raise RecipeError(str(error).replace("loss", f"{WHERE}.loss", 1)) from error
+        super().fits(given)
 
     def begin(self, groups: Tensor, dim: int) -> None:
         for width, loss in zip(self.widths(dim), self.losses, strict=True):
@@ -109,7 +87,7 @@ class Matryoshka(Loss):
             return [max(1, full // part) for part in PARTS]
         if max(self.options.dims) > full:
             raise RecipeError(
-                f"{WHERE}.dims: found {max(self.options.dims)}; the towers' dim is {full}"
+                f"{self.where}.dims: found {max(self.options.dims)}; the towers' dim is {full}"
             )
         return self.options.dims
 

@@ -59,14 +59,14 @@ def build_loss(terms: Sequence[LossTerm], model: Model, targets: Collection[str]
     for term in terms:
         cls = registry().find("loss", term.name, "loss.name").load()
         cls.check(term.name, given)
-        if cls.euclidean and not normalized:
+        loss = cls(parse_options(cls, term.options, f"loss ({term.name})"))
+        loss.fits(given)
+        if loss.euclidean and not normalized:
             raise RecipeError(
                 f"loss.name: {term.name} works on distances, and models are compared by inner "
                 "product, which ranks alike only for embeddings of length 1; leave out "
                 "normalize: false, or take infonce"
             )
-        loss = cls(parse_options(cls, term.options, f"loss ({term.name})"))
-        loss.fits(given)
         losses.append(loss)
     if not losses:
         raise RecipeError("loss: names none; see msiam plugins")

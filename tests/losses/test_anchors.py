@@ -18,6 +18,8 @@ from msiam.registry.options import parse_options
 CLASSES = torch.tensor([0, 1, 1, 0, 1, 0])
 ALL = {"name": "all"}
 LOSSES = [
+    ("infonce", {}, 2),
+    ("infonce", {"pool": True}, 2),
     *(
         (name, {}, columns)
         for name in ("supcon", "multi_similarity", "circle")
