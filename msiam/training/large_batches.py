@@ -49,7 +49,7 @@ class _TwoPasses(torch.autograd.Function):
             "device_type": device.type,
             "enabled": torch.is_autocast_enabled(device.type),
             "dtype": torch.get_autocast_dtype(device.type),
-            "cache_enabled": False,  # it would keep weights that were cast without gradient
+            "cache_enabled": False,  # it may keep weights that were cast without gradient
         }
         ctx.random = []
         embeddings = []
