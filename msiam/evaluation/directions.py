@@ -93,16 +93,18 @@ def tie(scores: np.ndarray) -> np.ndarray:
 def directions(embedded: Embedded) -> list[Direction]:
     """The first column with each other one, both ways, where they have anything in common.
 
-    A row is a query if its two items belong together: it is labelled the same (or no row is
-    labelled) and they are of one group. So a triplet's negative is no query.
+    A single column is searched with its own items. A row is a query if its two items belong
+    together: it is labelled the same (or no row is labelled) and they are of one group. So a
+    triplet's negative is no query. Where there are classes, every row is one.
     """
     first, *others = embedded.examples.columns
     both = [pair for other in others for pair in ((first, other), (other, first))]
-    found = [_direction(embedded, query, gallery) for query, gallery in both]
+    found = [between(embedded, query, gallery) for query, gallery in both or [(first, first)]]
     return [direction for direction in found if len(direction.queries)]
 
 
-def _direction(embedded: Embedded, query: str, gallery: str) -> Direction:
+def between(embedded: Embedded, query: str, gallery: str) -> Direction:
+    """The search from one column into another one, or into itself."""
     examples = embedded.examples
     items, where = np.unique(examples.columns[gallery], return_index=True)
     groups = examples.groups[gallery][where]
@@ -110,7 +112,9 @@ def _direction(embedded: Embedded, query: str, gallery: str) -> Direction:
     items, groups = items[order], groups[order]
 
     together = examples.groups[query] == examples.groups[gallery]
-    if examples.same is not None:
+    if examples.classed:
+        together[:] = True
+    elif examples.same is not None:
         together &= examples.same
     rows = np.flatnonzero(together)
     queries, first, weights = np.unique(

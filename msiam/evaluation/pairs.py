@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from msiam.errors import DataError
+from msiam.evaluation.directions import between
 from msiam.evaluation.evaluator import Embedded
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of items from two columns.
+    """Pairs of items from two columns, or from one.
 
     Attributes:
-        columns: the two columns.
+        columns: the two columns, or twice the one.
         items: for each of them, (n,) item numbers.
         examples: (n,) which example each pair is of.
         same: (n,) bool.
@@ -40,12 +41,19 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
     anchor's group (triplets). Otherwise it is paired with a random item of the second column,
     never one of its own group; an anchor for which all items are of its group has no such pair.
 
+    Of data with classes, rows are taken as they are where there are same and different ones. Else
+    pairs are drawn: each item with a random other one of its class, and with one of another class.
+
     Raises:
-        DataError: there is only one column.
+        DataError: no two items are of one class, or all are; there is only one column and no class.
     """
     examples = embedded.examples
-    if len(examples.columns) < 2:
-        raise DataError(f"pairs need two columns; there is only '{next(iter(examples.columns))}'")
+    if len(examples.columns) < 2 and not examples.classed:
+        raise DataError(
+            f"pairs need two columns or classes; there is only '{next(iter(examples.columns))}'"
+        )
+    if examples.classed and (examples.same is None or len(np.unique(examples.same)) < 2):
+        return _pairs_of_classes(embedded, seed)
     anchor, positive, *others = examples.columns
     every = np.arange(len(examples))
 
@@ -62,6 +70,37 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
             return [*found, make(column, apart, apart, np.zeros(len(apart), dtype=bool))]
     rows, partners = _strangers(examples.groups[anchor], examples.groups[positive], seed)
     return [*found, make(positive, rows, partners, np.zeros(len(rows), dtype=bool))]
+
+
+def _pairs_of_classes(embedded: Embedded, seed: int) -> list[Pairs]:
+    """As many pairs of one class as of two."""
+    first, *others = embedded.examples.columns
+    direction = between(embedded, first, (others or [first])[0])
+    start, stop, own = direction.start, direction.stop, direction.own
+    strangers = len(direction.items) - (stop - start)
+    queries = np.flatnonzero(strangers)
+    if not len(queries):
+        raise DataError(
+            f"pairs need two items of one class and one of another; the {len(direction.items)} "
+            f"items of '{direction.gallery}' have none; give more rows"
+        )
+    start, stop, own, strangers = (a[queries] for a in (start, stop, own, strangers))
+    rng = np.random.default_rng(seed)
+    like = start + rng.integers(stop - start - (own >= 0))
+    like += (own >= 0) & (like >= own)  # step over the item itself
+    unlike = rng.integers(strangers)
+    unlike += np.where(unlike >= start, stop - start, 0)  # and over its class
+
+    def make(partners: np.ndarray, same: bool) -> Pairs:
+        items = direction.queries[queries], direction.items[partners]
+        return Pairs(
+            (direction.query, direction.gallery),
+            items,
+            direction.examples[queries],
+            np.full(len(queries), same),
+        )
+
+    return [make(like, True), make(unlike, False)]
 
 
 def _strangers(anchors: np.ndarray, others: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

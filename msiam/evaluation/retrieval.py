@@ -31,11 +31,16 @@ class Ranks:
 
     first: np.ndarray  # the rank of the first relevant item, from 1
     average_precision: np.ndarray
+    precision_at_r: np.ndarray  # the mean precision over the first r, r the relevant items
     ndcg: np.ndarray  # at NDCG_DEPTH, gain 1 for a relevant item
 
 
 class Retrieval(Evaluator):
-    """recall@k, MRR, nDCG@10, MAP and median rank, from the first column to each other and back.
+    """recall@k, MRR, nDCG@10, MAP, MAP@R and median rank, from the first column and back.
+
+    Of a single column each item is searched for among the others; items of its class are relevant.
+    MAP@R (Musgrave et al., A Metric Learning Reality Check, 2020) is, for a query with R relevant
+    items, 1/R · Σ_{i ≤ R} P(i) over the ranks i of relevant ones, with P(i) the precision there.
 
     recall@k is the share of queries with a relevant item among the first k (hit rate). The queries
     are the rows (a query that occurs in several rows counts as often), the gallery is the other
@@ -63,7 +68,8 @@ class Retrieval(Evaluator):
             figures = self._measure(direction, rank(direction, embedded))
             metrics |= {f"{direction.name}/{name}": float(v) for name, v in figures.items()}
             curves[f"{direction.query} → {direction.gallery}"] = self._bars(figures)
-            sentences.append(_sentence(direction, figures, sorted({min(ks), max(ks)})))
+            right = "one of its class" if embedded.examples.classed else "the right one"
+            sentences.append(_sentence(direction, right, figures, sorted({min(ks), max(ks)})))
         mrr = float(np.mean([metrics[f"{direction.name}/mrr"] for direction in found]))
         return Result({"mrr": mrr, **metrics}, {"recall": curves}, " ".join(sentences))
 
@@ -75,6 +81,7 @@ class Retrieval(Evaluator):
             "mrr": np.average(1 / ranks.first, weights=weights),
             f"ndcg@{NDCG_DEPTH}": np.average(ranks.ndcg, weights=weights),
             "map": np.average(ranks.average_precision, weights=weights),
+            "map@r": np.average(ranks.precision_at_r, weights=weights),
             "median_rank": np.median(np.repeat(ranks.first, weights)),
         }
         for k in sorted(self.options.ks):
@@ -107,7 +114,7 @@ class Retrieval(Evaluator):
 def rank(direction: Direction, embedded: Embedded, block: int | None = None) -> Ranks:
     """Rank every query's relevant items; at most ``block`` queries' scores are held at a time."""
     size = block or max(1, BLOCK_BYTES // (4 * len(direction.items)))
-    ranks = Ranks(*np.empty((3, len(direction.queries))))
+    ranks = Ranks(*np.empty((4, len(direction.queries))))
     for index, scores in direction.blocks(embedded, size):
         right = [
             scores[i, direction.start[q] : direction.stop[q]].copy() for i, q in enumerate(index)
@@ -123,6 +130,8 @@ def rank(direction: Direction, embedded: Embedded, block: int | None = None) -> 
             standing = places + ahead
             ranks.first[q] = standing[0]
             ranks.average_precision[q] = (places / standing).mean()
+            within = standing <= len(relevant)
+            ranks.precision_at_r[q] = (places / standing)[within].sum() / len(relevant)
             ranks.ndcg[q] = _gain(standing) / _gain(places)
     return ranks
 
@@ -144,13 +153,13 @@ def chance_of_hit(relevant: np.ndarray, candidates: np.ndarray, k: int) -> np.nd
     return 1 - miss
 
 
-def _sentence(direction: Direction, figures: dict[str, float], ks: list[int]) -> str:
+def _sentence(direction: Direction, right: str, figures: dict[str, float], ks: list[int]) -> str:
     depths = ["first" if k == 1 else f"among the first {k}" for k in ks]
     shares = [percent(figures[f"recall@{k}"]) for k in ks]
     shares[0] += " of searches"
     found = " and ".join(f"{depth} in {share}" for depth, share in zip(depths, shares, strict=True))
     chance = " and ".join(percent(figures[f"chance/recall@{k}"]) for k in ks)
     return (
-        f"From {direction.query} to {direction.gallery}, the right one of "
+        f"From {direction.query} to {direction.gallery}, {right} of "
         f"{figures['gallery']:,.0f} comes {found}; by chance, in {chance}."
     )
