@@ -16,6 +16,10 @@ class Side(NamedTuple):
     vectors: Tensor
     groups: Tensor
 
+    def part(self, start: int, stop: int) -> Side:
+        """The rows from ``start`` to ``stop``."""
+        return Side(self.vectors[start:stop], self.groups[start:stop])
+
 
 def anchors_first(
     embeddings: Mapping[str, Tensor], targets: Targets

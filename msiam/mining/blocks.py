@@ -10,13 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from msiam.losses.distances import centred, squared_distances
 from msiam.losses.tiles import row_blocks
 
 #: Which positives an anchor meets: that of its row, the farthest of its group, or all of it.
 Positives = Literal["row", "hardest", "all"]
-
-#: Squared distances below this share of the lengths are made again from the differences.
-CLOSE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,8 @@ class Pool:
 
     @cached_property
     def centred(self) -> tuple[Tensor, Tensor]:
-        """Both in float32 or more, moved to where the candidates' mean is zero.
-
-        |a|² + |b|² − 2ab loses the digits that |a|² has before |a − b|²: fewer if both are short.
-        """
-        wide = torch.promote_types(self.candidates.dtype, torch.float32)
-        candidates = self.candidates.to(wide)
-        mean = candidates.mean(dim=0)
-        return self.anchors.to(wide) - mean, candidates - mean
+        """Both, moved to where their distances are exact."""
+        return centred(self.anchors, self.candidates)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -113,15 +105,8 @@ class Block:
     def squared(self) -> Tensor:
         """(r, N) squared Euclidean distances."""
         anchors, candidates = self.pool.centred[0][self.rows], self.pool.centred[1]
-        with torch.autocast(anchors.device.type, enabled=False):
-            both = anchors.pow(2).sum(dim=1)[:, None] + self.pool.lengths
-            squared = torch.addmm(both, anchors, candidates.T, alpha=-2).clamp_(min=0)
-        if self.pool.sharp:
-            near = (squared < CLOSE * both).nonzero()
-            for some in near.split(max(1, squared.numel() // anchors.shape[1])):
-                i, j = some.unbind(dim=1)
-                squared[i, j] = (anchors[i] - candidates[j]).pow(2).sum(dim=1)
-        return squared
+        lengths = (anchors.pow(2).sum(dim=1), self.pool.lengths)
+        return squared_distances(anchors, candidates, lengths, self.pool.sharp)
 
     @cached_property
     def far(self) -> Tensor:

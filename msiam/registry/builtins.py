@@ -16,6 +16,11 @@ def msiam_losses(register):
         summary="labelled pairs: contrastive on the hard ones alone (sentence-transformers, 2019)",
     )
     register(
+        "batch_contrastive",
+        "msiam.losses.batch_contrastive:BatchContrastive",
+        summary="all pairs of a batch, by their groups: contrastive at linear memory (Hadsell 2006)",
+    )
+    register(
         "cosine_embedding",
         "msiam.losses.cosine_embedding:CosineEmbedding",
         summary="labelled pairs: the same to cosine 1, the rest below a margin (PyTorch)",
