@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
@@ -24,12 +24,42 @@ DEFAULTS = {
 }
 
 
+class SamplerTerm(Options):
+    """Which rows make a batch; see ``msiam.data.samplers``."""
+
+    name: Literal["shuffled", "no_duplicates", "classes"] = "shuffled"
+    per_class: int | None = pydantic.Field(None, gt=1, description="items of each class; 4")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        content = {"name": value} if isinstance(value, str) else value
+        if isinstance(content, dict) and content.get("name") == "classes":
+            return {"per_class": 4} | content
+        return content
+
+    @pydantic.model_validator(mode="after")
+    def _of_classes_alone(self) -> Self:
+        if (self.name == "classes") != (self.per_class is not None):
+            raise ValueError("per_class is how many items of each class there are, for classes")
+        return self
+
+    @pydantic.model_serializer
+    def _as_written(self) -> Any:
+        return self.name if self.per_class is None else dict(self)
+
+
 class Train(Options):
     """How long and how fast."""
 
     epochs: float = pydantic.Field(5, gt=0)
     max_steps: int | None = pydantic.Field(None, gt=0, description="stop after so many steps")
-    batch_size: int = pydantic.Field(64, gt=0, description="pairs a step")
+    batch_size: int = pydantic.Field(
+        64, gt=0, description="pairs a step, of all processes together"
+    )
+    sampler: SamplerTerm = pydantic.Field(
+        SamplerTerm(), description="which rows make a batch: shuffled, no_duplicates or classes"
+    )
     chunk: int | None = pydantic.Field(
         None, gt=0, description="items a tower embeds at a time; null: all of a step's at once"
     )
@@ -43,6 +73,15 @@ class Train(Options):
         None, gt=0, description="stop when so many evaluations in a row were no better"
     )
     seed: int = 0
+
+    @pydantic.model_validator(mode="after")
+    def _whole_classes(self) -> Self:
+        each = self.sampler.per_class
+        if each is not None and self.batch_size % each:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of sampler.per_class {each}"
+            )
+        return self
 
 
 class LossTerm(Options):
@@ -156,8 +195,7 @@ class Recipe(Options):
         if not self.evaluate:
             update["evaluate"] = [EvaluatorTerm(name=evaluator)]
         if self.data.split.by is None:
-            by = "item" if self.data.classes is None else "class"
-            split = self.data.split.model_copy(update={"by": by})
+            split = self.data.split.model_copy(update={"by": self.data.split_by})
             update["data"] = self.data.model_copy(update={"split": split})
         return self.model_copy(update=update)
 

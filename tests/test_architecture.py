@@ -26,6 +26,7 @@ LAYERS = [
     {"training"},
     {"run", "embed", "demo"},
     {"serving", "cli"},
+    {"__main__"},
 ]
 RANKS = {f"msiam.{name}": rank for rank, layer in enumerate(LAYERS) for name in layer}
 MOST_LINES = 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ output = Console(markup=False, emoji=False, highlight=False)
 
 #: Figures that are numbers of things.
 COUNTS = ("pairs", "queries", "gallery", "median_rank")
+
+
+def follows() -> bool:
+    """Whether torchrun started this process, and it is not the first one, which prints."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def print_json(value: Any) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from msiam.cli.console import output, pairs, print_json, print_metrics, progress
+from msiam.cli.console import follows, output, pairs, print_json, print_metrics, progress
 from msiam.errors import RecipeError
 
 
@@ -42,6 +44,8 @@ def train(
 
     Without a recipe: msiam train --data pairs.csv --columns question1=lstm,question2=lstm
     --shared --label is_duplicate=1
+
+    On several GPUs: torchrun --nproc-per-node 4 -m msiam train RECIPE
     """
     from msiam.recipe import Recipe, apply_override
 
@@ -58,6 +62,10 @@ def train(
         resolved = Recipe.parse(content, "command line")
     else:
         raise RecipeError("train: give a recipe, or --data TABLE with --columns NAME=ENCODER,…")
+
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not follows():
+        # So torchrun ends the first process when another one is gone.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from msiam.run import train as train_run
     from msiam.run.folder import RunFolder
@@ -78,6 +86,8 @@ def train(
         how = " and --resume" if begun else ""
         progress.print(f"msiam: stopped{what} with the same command{how}", soft_wrap=True)
         raise typer.Exit(130) from None
+    if follows():
+        return
     if json:
         print_json({"run": str(run.folder.path), "metrics": run.metrics})
         return

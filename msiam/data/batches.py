@@ -1,70 +1,18 @@
-"""Which rows make a batch, and what a batch holds."""
+"""What a batch holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from msiam.data.examples import Examples, Towers
 from msiam.data.items import Items
 from msiam.towers.encoder import Batch, Encoder
-
-
-class Rows(Dataset[int]):
-    """The row numbers 0 … n − 1, as the data set of a DataLoader; the collator does the rest.
-
-    It also keeps the epoch: ``accelerate`` tells it to the data set however deep it wraps the
-    batch sampler, as it does when several processes resume in the middle of an epoch.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, row: int) -> int:
-        return row
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-
-class BatchSampler(Sampler[list[int]]):
-    """All rows once an epoch, shuffled, in batches of row numbers.
-
-    The order depends on seed and epoch alone, so that a resumed run sees what it would have seen.
-    A single row that is left over joins the batch before it: alone it has no negatives, and a
-    batch norm cannot learn from it.
-
-    Use it as ``DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=collator)``.
-    """
-
-    def __init__(self, n: int, batch_size: int, seed: int = 0) -> None:
-        self.rows = Rows(n)
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def set_epoch(self, epoch: int) -> None:
-        self.rows.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.rows), self.batch_size)
-        return max(1, whole) if rest == 1 else whole + (rest > 0)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.rows.epoch]).permutation(len(self.rows))
-        for number in range(len(self)):
-            start = number * self.batch_size
-            stop = None if number == len(self) - 1 else start + self.batch_size
-            yield order[start:stop].tolist()
 
 
 class Collator:
@@ -76,6 +24,7 @@ class Collator:
     - ``index``: column -> int64 (B,), where among its tower's items each row's item is;
     - ``groups``: column -> int64 (B,), see ``Examples``;
     - ``same``: bool (B,), only for labelled pairs;
+    - ``scores``: float32 (B,), only for scored rows;
     - ``rows``: int64 (B,), the rows' numbers in their table.
 
     Args:
@@ -118,6 +67,8 @@ class Collator:
         }
         if step.same is not None:
             batch["same"] = torch.from_numpy(step.same)
+        if step.scores is not None:
+            batch["scores"] = torch.from_numpy(step.scores)
         return batch
 
     def _chunks(self, encoder: Encoder, features: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ class RunFolder:
 
     recipe.yaml as resolved, data.json (a digest of its rows), model/, metrics.json,
     calibration.json, rejected.csv, report.html; checkpoints/ and start/ (the model before its
-    first step) while training is under way.
+    first step) while training is under way; .fitted/ while processes hand that over.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -34,6 +34,7 @@ class RunFolder:
         self.lock = self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
         self.start = self.path / "start"
+        self.fitted = self.path / ".fitted"
 
     @property
     def finished(self) -> bool:
@@ -60,7 +61,9 @@ class RunFolder:
                     "--overwrite, or give another folder with --out (in Python: resume=True, "
                     "overwrite=True, folder=...)"
                 )
-        elif any(path not in (self.lock, self.rejected) for path in self.path.iterdir()):
+        elif any(
+            path not in (self.lock, self.rejected, self.fitted) for path in self.path.iterdir()
+        ):
             raise RunError(
                 f"{self.path}: holds something that is no run; give an empty "
                 "folder with --out (in Python: folder=...)"

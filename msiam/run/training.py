@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import transformers
 from rich.console import Console
 from torch import nn
 
-from msiam.data.batches import BatchSampler, Collator
+from msiam.data.batches import Collator
 from msiam.data.parts import Parts, training_parts
+from msiam.data.samplers import BatchSampler, build_sampler
 from msiam.data.sources import Source
 from msiam.errors import RecipeError, RunError
 from msiam.evaluation.calibration import Calibration
@@ -29,8 +32,10 @@ from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
 from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
 from msiam.towers.model import Model, pick_device
+from msiam.training import processes
 from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before
 from msiam.training.objective import Objective, build_loss
+from msiam.training.pace import KeepPace
 from msiam.training.progress import ShowProgress, items_bar
 from msiam.training.trainer import Trainer, training_arguments
 
@@ -54,6 +59,9 @@ def train(
 ) -> Run:
     """Train a model, evaluate it, and write the run's folder.
 
+    Several processes train together where torchrun starts them. The first one writes the folder,
+    evaluates and prints; the others need to see the folder, and return the same run.
+
     Args:
         what: a recipe (a file, a dict, a ``Recipe``), or a ``Model`` built from towers.
         data: rows from Python (a list of dicts, a ``datasets.Dataset``, a file), in the place of
@@ -70,13 +78,16 @@ def train(
         MsiamError: a recipe, table, plugin or folder is not as it should be; the message says
             what would be right.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise RunError("msiam trains in one process so far; start it without torchrun")
     recipe = asked(what, folder, label, loss, settings, data is not None, test is not None)
     place = RunFolder(folder or Path("runs") / recipe.name)
-    with place.writing():
-        place.check(resume, overwrite)
-        checkpoint = last_checkpoint(place.checkpoints) if resume else None
+    with contextlib.ExitStack() as held:
+        held.enter_context(processes.together())
+        if processes.is_main():
+            held.enter_context(place.writing())
+            place.check(resume, overwrite)
+        else:
+            console = QUIET
+        checkpoint = _last_checkpoint(place) if resume else None
         keeper = KeepCheckpoints(seconds_before(checkpoint))
         transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
         transformers.set_seed(recipe.train.seed)
@@ -122,25 +133,31 @@ def _train(
     allow_rejected: bool,
     console: Console,
 ) -> Run:
-    if resume and place.start.is_dir():
-        model.restore(place.start)
-    else:
-        _fit(model, parts)
+    _give_weights(model, parts, place, resume)
     model.to(pick_device())  # where frozen encoders run before training begins
     _introduce(model, parts, recipe.train, console)
     digest = parts.digest()
-    prepare_items(parts, model, place.rejected, allow_rejected, console)
+    main = processes.is_main()
+    with tempfile.TemporaryDirectory() as scratch:
+        rejected = place.rejected if main else Path(scratch) / place.rejected.name
+        prepare_items(parts, model, rejected, allow_rejected, console)
     for note in parts.notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 
-    if not resume:
+    share = (processes.rank(), processes.count())
+    sampler = build_sampler(recipe.train, parts.examples["train"], share)
+
+    if main and not resume:
         place.clear()
         write_text(place.data, json.dumps({"digest": digest}))
         write_text(place.recipe, recipe.to_yaml())  # from here on there is a run to resume
-    if not place.start.is_dir():
+    if main and not place.start.is_dir():
         # What fit learns need not be the same a second time, nor its source still be there.
         model.save(place.start)
-    history = _optimise(recipe, model, loss, evaluators, parts, place, keeper, console)
+    history = _optimise(recipe, model, loss, evaluators, parts, sampler, place, keeper, console)
+    if not main:
+        processes.wait()
+        return load(place.path)
     model.eval()
     calibration = Calibration.fit(*pair_scores(embed_part(model, parts, "validation")))
     model.save(place.model)
@@ -155,7 +172,12 @@ def _train(
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
     place.tidy()
+    processes.wait()
     return run
+
+
+def _last_checkpoint(place: RunFolder) -> Path | None:
+    return processes.from_main(lambda: last_checkpoint(place.checkpoints))
 
 
 def _optimise(
@@ -164,6 +186,7 @@ def _optimise(
     loss: nn.Module,
     evaluators: dict[str, Evaluator],
     parts: Parts,
+    sampler: BatchSampler,
     place: RunFolder,
     keeper: KeepCheckpoints,
     console: Console,
@@ -176,10 +199,9 @@ def _optimise(
         metrics = watched.evaluate(embed_part(model, parts, "validation"), None).metrics
         return {watched.primary: metrics[watched.primary]}
 
-    sampler = BatchSampler(len(examples), settings.batch_size, settings.seed)
     progress = ShowProgress(console, watched.primary, settings.batch_size)
-    checkpoint = last_checkpoint(place.checkpoints)
-    callbacks: list[transformers.TrainerCallback] = [keeper, progress]
+    checkpoint = _last_checkpoint(place)
+    callbacks: list[transformers.TrainerCallback] = [keeper, progress, KeepPace()]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
     trainer = Trainer(
@@ -187,12 +209,14 @@ def _optimise(
         training_arguments(
             settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
         ),
-        Collator(examples, model.columns, parts.items, model.encoders),
+        Collator(examples, model.columns, parts.items, model.encoders, settings.chunk),
         sampler,
         validate,
         callbacks=callbacks,
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    if not processes.is_main():
+        transformers.set_seed(settings.seed + processes.rank())  # dropout of its own
     if checkpoint and trainer.take_finished(checkpoint):
         return trainer.state.log_history
     with progress:
@@ -200,15 +224,38 @@ def _optimise(
     return trainer.state.log_history
 
 
+def _give_weights(model: Model, parts: Parts, place: RunFolder, resume: bool) -> None:
+    """Restore what the run began with, or fit the towers.
+
+    Of several processes the first one fits, for what is learnt need not be the same twice, and
+    the others take it over by way of the run's folder.
+    """
+    if processes.from_main(lambda: resume and place.start.is_dir()):
+        model.restore(place.start)
+    elif processes.count() == 1:
+        _fit(model, parts)
+    else:
+        if processes.is_main():
+            _fit(model, parts)
+            model.save(place.fitted)
+        processes.wait()
+        if not processes.is_main():
+            model.restore(place.fitted)
+        processes.wait()
+        if processes.is_main():
+            shutil.rmtree(place.fitted)
+
+
 def _fit(model: Model, parts: Parts) -> None:
     """Let towers without weights learn what they need from the training items alone."""
     train = parts.examples["train"]
-    for name, items in parts.items.items():
+    followers = [name for name in model.towers if name not in model.leaders]
+    for name in (*model.leaders, *followers):
         tower = model.tower(name)
         if not tower.ready:
-            columns = [c for c, t in model.columns.items() if t == name]
+            columns = [c for c, t in model.numbering.items() if t == model.leader(name)]
             used = np.unique(np.concatenate([train.columns[c] for c in columns]))
-            tower.fit([items.values[number] for number in used])
+            tower.fit([parts.items[name].values[number] for number in used])
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError(
             "towers: nothing is left to train, since every encoder is frozen and has no head; "
@@ -220,15 +267,16 @@ def _introduce(model: Model, parts: Parts, settings: Train, console: Console) ->
     """Say what each tower is, and warn where its weights are about to be spoilt."""
     for name, items in parts.items.items():
         tower = model.tower(name)
-        trained = f" ({tower.parameter_count(trained=True):,} trained)"
+        size, learns = tower.parameter_count(), tower.parameter_count(trained=True)
+        trained = f" ({learns:,} trained)" if learns < size else ""
         console.print(
-            f"tower {name}: {tower.options.encoder}, {tower.parameter_count():,} parameters"
-            f"{trained if tower.options.freeze else ''}, {len(items.values):,} distinct items",
+            f"tower {name}: {tower.summary}, {size:,} parameters{trained}, "
+            f"{len(items.values):,} distinct items",
             highlight=False,
             soft_wrap=True,
         )
         rate = tower.options.learning_rate or settings.learning_rate
-        if tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
+        if learns and tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
             console.print(
                 f"tower {name}: is pretrained, and at the learning rate {rate:g} it soon forgets "
                 f"what it knows; 1e-5 to 1e-4 suits it: set towers.{name}.learning_rate",

@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 
 from msiam.paths import write_text
+from msiam.training import processes
 
 #: Written into a checkpoint when all of its files are there; holds the seconds spent so far.
 COMPLETE = "complete"
@@ -34,7 +35,8 @@ class KeepCheckpoints(transformers.TrainerCallback):
         return time.perf_counter() - self._began
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
+        processes.wait()  # each writes the state of its random numbers
+        if not processes.is_main():
             return
         folder = Path(args.output_dir)
         last = folder / f"checkpoint-{state.global_step}"

@@ -66,6 +66,14 @@ def from_main(make: Callable[[], Result]) -> Result:
     return found[0]
 
 
+def mean(value: Tensor) -> Tensor:
+    """The mean of a number over all processes, without gradient."""
+    value = value.detach().clone()
+    if count() > 1:
+        distributed.all_reduce(value)
+    return value / count()
+
+
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """Meet the other processes that torchrun has started. A process alone does nothing.

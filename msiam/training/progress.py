@@ -70,7 +70,7 @@ class ShowProgress(transformers.TrainerCallback):
         self.first, self.began = state.global_step, time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        pairs = (state.global_step - self.first) * self.batch_size * args.world_size
+        pairs = (state.global_step - self.first) * self.batch_size
         speed = pairs / (time.perf_counter() - self.began)
         note = f"{self.loss}{speed:,.0f} pairs/s"
         self.bar.update(self.task, completed=state.global_step, note=note)

@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from msiam.data.batches import BatchSampler, Collator
+from msiam.data.batches import Collator
+from msiam.data.samplers import BatchSampler
 from msiam.errors import TrainingError
+from msiam.losses.base import Loss
 from msiam.recipe import Train
+from msiam.training import processes
 from msiam.training.objective import Objective
 
 
@@ -42,13 +46,17 @@ class Trainer(transformers.Trainer):
         loader = DataLoader(
             self.sampler.rows, batch_sampler=self.sampler, collate_fn=self.data_collator
         )
-        return self.accelerator.prepare(loader)
+        # The sampler has given this process its share of each batch already.
+        return prepare_data_loader(
+            loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        value = loss[0] if isinstance(loss, tuple) else loss
+        value = processes.mean(loss[0] if isinstance(loss, tuple) else loss)
         if not torch.isfinite(value):
-            rows = inputs["rows"].tolist()
+            counts = processes.row_counts(inputs["rows"])
+            rows = processes.gather(inputs["rows"], counts).tolist()
             raise TrainingError(
                 f"step {self.state.global_step + 1} (epoch {self.state.epoch:.2f}): the loss is "
                 f"{value.item()} on the batch of rows {rows[:8]}{' …' if len(rows) > 8 else ''}; "
@@ -69,7 +77,8 @@ class Trainer(transformers.Trainer):
         return True
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        found = processes.from_main(self.validate)
+        metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -87,14 +96,18 @@ class Trainer(transformers.Trainer):
 def parameter_groups(objective: Objective, args: Any) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay.
 
-    An encoder has its tower's own rate where the recipe gives one. Biases, norms and a loss's
-    scalars (one dimension or none) do not decay.
+    An encoder has its tower's own rate where the recipe gives one, and so has what a loss learns.
+    Biases, norms and a loss's scalars (one dimension or none) do not decay.
     """
     rates: dict[int, float] = {}
     for name in objective.model.towers:
         tower = objective.model.tower(name)
         if tower.options.learning_rate is not None:
             rates |= dict.fromkeys(map(id, tower.encoder.parameters()), tower.options.learning_rate)
+    for loss in objective.loss.modules():
+        own = getattr(loss.options, "learning_rate", None) if isinstance(loss, Loss) else None
+        if own is not None:
+            rates |= dict.fromkeys(map(id, loss.parameters()), own)
     groups: dict[tuple[float, float], list[Any]] = {}
     for parameter in objective.parameters():
         if parameter.requires_grad:
@@ -113,7 +126,7 @@ def training_arguments(
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=math.ceil(settings.batch_size / processes.count()),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup_steps=math.ceil(settings.warmup * steps),

@@ -15,8 +15,10 @@ from msiam_lstm.encoder import LstmEncoder
 from rich.console import Console
 
 import msiam
-from msiam.data.batches import BatchSampler
-from msiam.errors import RecipeError, RunError, TrainingError
+from msiam.data.samplers import Shuffled
+from msiam.errors import RecipeError, TrainingError
+from msiam.losses.arcface import ArcFace, ArcFaceOptions
+from msiam.losses.base import WeightedSum
 from msiam.recipe import Train
 from msiam.run.folder import RunFolder
 from msiam.training.checkpoints import COMPLETE
@@ -41,6 +43,7 @@ TRAIN = {"epochs": 12, "batch_size": 16, "evaluations": 8, "patience": 3}
 RECIPES = {
     "siamese": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN),
     "two encoders": ({"a": "one", "b": "two"}, {"one": WORDS, "two": PIECES}, TRAIN),
+    "in chunks": ({"a": "one", "b": "two"}, {"one": WORDS, "two": PIECES}, TRAIN | {"chunk": 6}),
     "killed in the end": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN | {"evaluations": 1}),
 }
 SCRIPT = """
@@ -119,12 +122,6 @@ def test_a_pretrained_encoder_at_a_high_rate_gets_a_warning(
         assert ("soon forgets" in console.export_text()) == warned
 
 
-def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RunError, match="one process"):
-        msiam.train(small_model(), ROWS, folder=tmp_path / "run")
-
-
 def test_an_encoder_may_have_its_own_learning_rate() -> None:
     objective = small_objective(learning_rate=1e-5)
     arguments = training_arguments(Train(learning_rate=1e-3), Path("unused"), 10, "mrr")
@@ -135,6 +132,19 @@ def test_an_encoder_may_have_its_own_learning_rate() -> None:
     assert tower.head is not None
     assert {rate[id(p)] for p in tower.head.parameters()} == {1e-3}
     assert sum(len(group["params"]) for group in groups) == len(list(objective.parameters()))
+
+
+def test_what_a_loss_learns_of_classes_may_have_its_own_learning_rate() -> None:
+    for given in (0.1, None):
+        objective = small_objective()
+        arcface = ArcFace(ArcFaceOptions(learning_rate=given))
+        objective.loss = WeightedSum([*objective.loss.losses, arcface], [1.0, 1.0])
+        objective.loss.begin(torch.arange(3), 32)
+        arguments = training_arguments(Train(learning_rate=1e-3), Path("unused"), 10, "mrr")
+        groups = parameter_groups(objective, arguments)
+        rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+        assert rate.pop(id(arcface.weights)) == (given or 1e-3)
+        assert set(rate.values()) == {1e-3}
 
 
 def test_vectors_and_scalars_do_not_decay() -> None:
@@ -171,7 +181,7 @@ def test_early_stopping_ends_before_the_last_epoch(tmp_path: Path) -> None:
         small_model(), ROWS, folder=tmp_path / "run",
         epochs=50, evaluations=50, patience=2, learning_rate=1e-12,
     )  # fmt: skip
-    sampler = BatchSampler(int(run.metrics["training"]["train_rows"]), 64)
+    sampler = Shuffled(int(run.metrics["training"]["train_rows"]), 64)
     assert run.metrics["training"]["steps"] < 50 * len(sampler)
 
 

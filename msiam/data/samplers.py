@@ -1,0 +1,251 @@
+"""Which rows make a batch: shuffled, without duplicates, or so many items of so many classes.
+
+A batch is the global one: of several processes each takes one share of it, in the order of their
+ranks, so that what is promised of a batch holds whatever their number. All processes have the same
+number of batches. Where the rows of a batch do not divide by the number of processes, the first
+ones take one row more; none is left out, and none is there twice but in a batch of fewer rows than
+there are processes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from msiam.data.examples import Examples
+from msiam.errors import DataError
+from msiam.recipe import Train
+
+
+class Rows(Dataset[int]):
+    """The row numbers 0 … n − 1, as the data set of a DataLoader; the collator does the rest.
+
+    It also keeps the epoch: ``accelerate`` tells it to the data set however deep it wraps the
+    batch sampler, as it does when a training resumes in the middle of an epoch.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class BatchSampler(Sampler[list[int]], ABC):
+    """Batches of row numbers; of each batch, the share of this process.
+
+    The batches of an epoch depend on seed and epoch alone, and so does nothing on their number:
+    a resumed run sees what it would have seen.
+
+    Use it as ``DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=collator)``.
+
+    Args:
+        n: the number of rows.
+        share: this process and the number of processes.
+    """
+
+    def __init__(self, n: int, seed: int = 0, share: tuple[int, int] = (0, 1)) -> None:
+        self.rows = Rows(n)
+        self.seed = seed
+        self.process, self.processes = share
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of batches, the same in every epoch."""
+
+    @abstractmethod
+    def batches(self, random: np.random.Generator) -> list[np.ndarray]:
+        """The global batches of an epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches(np.random.default_rng([self.seed, self.rows.epoch])):
+            full = np.resize(batch, max(len(batch), self.processes))
+            yield np.array_split(full, self.processes)[self.process].tolist()
+
+
+class Shuffled(BatchSampler):
+    """All rows once an epoch, in any order.
+
+    A row that is left over joins the batch before it: alone it has no negatives, and a batch norm
+    cannot learn from it. So do rows that would leave a process with fewer than two.
+    """
+
+    def __init__(
+        self, n: int, batch_size: int, seed: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        super().__init__(n, seed, share)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return max(1, whole) if 0 < rest < 2 * self.processes else whole + (rest > 0)
+
+    def batches(self, random: np.random.Generator) -> list[np.ndarray]:
+        order = random.permutation(len(self.rows))
+        return np.split(order, self.batch_size * np.arange(1, len(self)))[: len(self)]
+
+
+class NoDuplicates(BatchSampler):
+    """All rows once an epoch; no two rows of a batch have items of one group, in any column.
+
+    So no candidate of a batch is a false negative, and none has to be masked. Batches are of one
+    size, but for a few rows: of ``batch_size``, or of fewer where a group has so many rows that
+    there must be more batches.
+
+    The rows of a group lie one after another in a random order of the groups, and are dealt out
+    to the batches in turn. What is then left to mend are rows of several groups (pairs that
+    differ, triplets): a row goes on to the next batch that has none of its groups. With m the most
+    rows that any row shares a group with, m + 1 batches always suffice.
+
+    Raises:
+        DataError: batches would be too small, so many rows share a group.
+    """
+
+    def __init__(
+        self, examples: Examples, batch_size: int, seed: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        super().__init__(len(examples), seed, share)
+        groups = np.sort(np.stack(list(examples.groups.values()), axis=1), axis=1)
+        once = np.ones(groups.shape, bool)  # of a group that a row has twice, the first
+        once[:, 1:] = groups[:, 1:] != groups[:, :-1]
+        known, numbers = np.unique(groups, return_inverse=True)
+        self.groups = numbers.reshape(groups.shape)
+        sizes = np.bincount(self.groups[once], minlength=len(known))
+        rivals = ((sizes[self.groups] - 1) * once).sum(axis=1)
+        # The largest group of each row, and whether others of its groups have more rows as well.
+        largest = sizes[self.groups].argmax(axis=1, keepdims=True)
+        self.own = np.take_along_axis(self.groups, largest, axis=1)[:, 0]
+        self.mixed = rivals > sizes[self.own] - 1
+        fewest = math.ceil(len(self.rows) / batch_size)
+        self.number = max(fewest, int(rivals.max(initial=0)) + 1)
+        if self.number > fewest and len(self.rows) < 2 * self.processes * self.number:
+            raise DataError(
+                f"train.sampler: no_duplicates: row {examples.rows[rivals.argmax()]} (from 0) "
+                f"shares items or groups with {rivals.max()} of the {len(self.rows)} training "
+                "rows, which leaves too few rows a batch; take shuffled, or classes"
+            )
+
+    def __len__(self) -> int:
+        return self.number
+
+    def batches(self, random: np.random.Generator) -> list[np.ndarray]:
+        shuffled = random.permutation(len(self.rows))
+        turn = random.permutation(self.groups.max(initial=0) + 1)
+        order = shuffled[np.argsort(turn[self.own[shuffled]], kind="stable")]
+        batch = np.empty_like(order)
+        batch[order] = np.arange(len(order)) % self.number
+        self._mend(batch, order)
+        by_batch = shuffled[np.argsort(batch[shuffled], kind="stable")]
+        ends = np.bincount(batch, minlength=self.number).cumsum()
+        found = np.split(by_batch, ends[:-1])
+        return [found[number] for number in random.permutation(self.number)]
+
+    def _mend(self, batch: np.ndarray, order: np.ndarray) -> None:
+        """Move rows out of batches that have one of their groups already."""
+        if not self.mixed.any():
+            return
+        touched = np.zeros(self.groups.max() + 1, bool)
+        touched[self.groups[self.mixed]] = True
+        order = order[touched[self.groups[order]].any(axis=1)]
+        taken: list[set[int]] = [set() for _ in range(self.number)]  # the groups of each batch
+        places = batch[order].tolist()
+        for number, groups in enumerate(self.groups[order].tolist()):
+            while not taken[places[number]].isdisjoint(groups):
+                places[number] = (places[number] + 1) % self.number
+            taken[places[number]].update(groups)
+        batch[order] = places
+
+
+class Classes(BatchSampler):
+    """P × K: each batch has P classes, and K items of each (Hermans, Beyer and Leibe, 2017).
+
+    The classes are the groups of the first column. They take turns, each once a round in a random
+    order, so that small ones count as much as large ones; classes left over at the end of a round
+    sit it out. A class gives its rows in a random order and begins again when all were there:
+    a class of fewer than K rows has some of them several times in a batch. An epoch has n rows,
+    rounded up to whole batches.
+
+    Raises:
+        DataError: there are fewer classes than a batch has.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        per_class: int,
+        seed: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        super().__init__(len(examples), seed, share)
+        self.per_class, self.each = per_class, batch_size // per_class
+        groups = next(iter(examples.groups.values()))
+        _, self.classes, self.sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(self.sizes) < self.each:
+            raise DataError(
+                f"train.sampler: classes: a batch of {batch_size} has {per_class} items of each of "
+                f"{self.each} classes, and the training rows have {len(self.sizes)}; set "
+                f"train.batch_size to {len(self.sizes) * per_class} or less"
+            )
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / (self.each * self.per_class))
+
+    def batches(self, random: np.random.Generator) -> list[np.ndarray]:
+        count = len(self.sizes)
+        in_round = count // self.each  # batches
+        rounds = np.tile(np.arange(count), (math.ceil(len(self) / in_round), 1))
+        turns = random.permuted(rounds, axis=1)[:, : in_round * self.each]
+        chosen = turns.reshape(-1)[: len(self) * self.each]
+
+        shuffled = random.permutation(len(self.rows))
+        rows = shuffled[np.argsort(self.classes[shuffled], kind="stable")]  # class by class
+        starts = self.sizes.cumsum() - self.sizes
+        items = _times_before(chosen)[:, None] * self.per_class + np.arange(self.per_class)
+        places = starts[chosen, None] + items % self.sizes[chosen, None]
+        return list(rows[places].reshape(len(self), -1))
+
+
+def _times_before(values: np.ndarray) -> np.ndarray:
+    """How often each value was there before. Small integers, (n,)."""
+    order = np.argsort(values, kind="stable")
+    counts = np.bincount(values)
+    starts = counts.cumsum() - counts
+    times = np.empty_like(order)
+    times[order] = np.arange(len(values)) - starts[values[order]]
+    return times
+
+
+def build_sampler(
+    settings: Train, examples: Examples, share: tuple[int, int] = (0, 1)
+) -> BatchSampler:
+    """The sampler that a recipe names.
+
+    Raises:
+        DataError: the rows do not suffice for it, or for so many processes.
+    """
+    size, seed = settings.batch_size, settings.seed
+    if min(size, len(examples)) < share[1]:
+        raise DataError(
+            f"train.batch_size: a batch of {min(size, len(examples))} of the {len(examples)} "
+            f"training rows cannot be shared by {share[1]} processes; start fewer"
+        )
+    if settings.sampler.name == "no_duplicates":
+        return NoDuplicates(examples, size, seed, share)
+    if settings.sampler.per_class is not None:
+        return Classes(examples, size, settings.sampler.per_class, seed, share)
+    return Shuffled(len(examples), size, seed, share)

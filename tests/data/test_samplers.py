@@ -1,0 +1,257 @@
+"""Samplers: what each promises of a batch, whatever the seed, the epoch and the processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from accelerate import skip_first_batches
+from accelerate.data_loader import prepare_data_loader
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from msiam.data.examples import Examples, positive_groups
+from msiam.data.samplers import Classes, NoDuplicates, Shuffled, build_sampler
+from msiam.errors import DataError, RecipeError
+from msiam.recipe import Train
+from msiam.registry.options import parse_options
+
+TOWERS = {"a": "one", "b": "one", "c": "one"}
+
+
+def examples_of(*groups):
+    """Examples with these groups, one sequence a column."""
+    columns = {
+        name: np.asarray(group, np.int64) for name, group in zip("abc", groups, strict=False)
+    }
+    return Examples(columns, columns, None, np.arange(len(groups[0])))
+
+
+def epoch(sampler, number=0):
+    sampler.set_epoch(number)
+    return list(sampler)
+
+
+# Rows with a group or two, such that some groups have many rows.
+GROUPS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=120)
+
+
+def pairs_of(drawn, mixed):
+    """Examples of pairs: positive ones have one group; those that differ may have two."""
+    a, b = np.array(drawn).T
+    return examples_of(a, b if mixed else a)
+
+
+@given(st.integers(0, 50), st.integers(2, 12), st.integers(0, 3))
+def test_shuffled_has_every_row_once_an_epoch(n, size, number):
+    sampler = Shuffled(n, size, seed=1)
+    batches = epoch(sampler, number)
+    assert len(batches) == len(sampler)
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert sorted(row for batch in batches for row in batch) == list(range(n))
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (9, [4, 5]), (10, [4, 4, 2]), (5, [5])])
+def test_a_single_row_left_over_joins_the_batch_before(n, sizes):
+    assert [len(batch) for batch in Shuffled(n, 4)] == sizes
+
+
+@given(GROUPS, st.booleans(), st.integers(2, 20), st.integers(0, 3))
+def test_no_duplicates_has_every_row_once_and_no_group_twice_in_a_batch(drawn, mixed, size, number):
+    examples = pairs_of(drawn, mixed)
+    try:
+        sampler = NoDuplicates(examples, size, seed=1)
+    except DataError:
+        most = max(Counter(group for row in drawn for group in set(row)).values())
+        assert most > 1  # without a group of several rows, there is nothing to refuse
+        return
+    batches = epoch(sampler, number)
+    assert len(batches) == len(sampler)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(drawn)))
+    for batch in batches:
+        groups = Counter(
+            g for row in batch for g in {examples.groups["a"][row], examples.groups["b"][row]}
+        )
+        assert max(groups.values(), default=0) <= 1
+
+
+def test_no_duplicates_makes_batches_of_one_size():
+    sampler = NoDuplicates(examples_of(np.arange(1000) // 4), 64)
+    assert Counter(map(len, epoch(sampler))) == {62: 8, 63: 8}
+
+
+def test_no_duplicates_makes_more_batches_where_a_group_has_more_rows_than_there_would_be():
+    sampler = NoDuplicates(examples_of(np.arange(1000) % 10), 64)
+    assert Counter(map(len, epoch(sampler))) == {10: 100}
+
+
+def test_no_duplicates_mends_what_only_a_second_column_shares():
+    """By the first column alone no two rows conflict, and by the second every tenth does."""
+    examples = examples_of(np.arange(300), 1000 + np.arange(300) % 30)
+    for batch in epoch(NoDuplicates(examples, 20)):
+        shared = examples.groups["b"][batch]
+        assert len(set(shared)) == len(shared)
+
+
+def test_no_duplicates_takes_no_two_negatives_of_one_group():
+    """Triplets whose negatives are few: groups as they are found for a table."""
+    numbers = np.arange(60)
+    columns = {"a": numbers, "b": 60 + numbers, "c": 120 + numbers % 15}
+    examples = Examples(columns, positive_groups(columns, TOWERS), None, numbers)
+    for batch in epoch(NoDuplicates(examples, 8)):
+        groups = np.concatenate([np.unique(g[batch]) for g in examples.groups.values()])
+        assert len(set(groups)) == 2 * len(batch)  # anchor and positive are one
+
+
+def test_a_group_in_most_rows_is_refused_with_its_row():
+    groups = np.arange(40)
+    groups[10:] = 10
+    with pytest.raises(DataError, match=r"row 10 .* 29 of the 40 training rows.*shuffled"):
+        NoDuplicates(examples_of(groups), 8)
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=80), st.integers(1, 4), st.integers(1, 4),
+    st.integers(0, 3),
+)  # fmt: skip
+def test_classes_are_p_times_k(classes, p, k, number):
+    examples = examples_of(classes)
+    if p > len(set(classes)):
+        with pytest.raises(DataError, match=f"set train.batch_size to {len(set(classes)) * k}"):
+            Classes(examples, p * k, k)
+        return
+    sampler = Classes(examples, p * k, k, seed=1)
+    batches = epoch(sampler, number)
+    assert len(batches) == len(sampler) == -(-len(classes) // (p * k))
+    sizes = Counter(classes)
+    for batch in batches:
+        found = Counter(classes[row] for row in batch)
+        assert list(found.values()) == [k] * p
+        for name in found:
+            rows = [row for row in batch if classes[row] == name]
+            assert len(set(rows)) == min(k, sizes[name])
+
+
+def test_classes_take_turns_and_give_all_of_their_rows():
+    classes = np.repeat(np.arange(12), 8)
+    batches = epoch(Classes(examples_of(classes), 16, 4))
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == list(range(96))
+    assert epoch(Classes(examples_of(classes), 16, 4)) == batches
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: Shuffled(100, 10, seed),
+        lambda seed: NoDuplicates(examples_of(np.arange(100) // 3), 10, seed),
+        lambda seed: Classes(examples_of(np.arange(100) // 5), 10, 2, seed),
+    ],
+    ids=["shuffled", "no_duplicates", "classes"],
+)
+def test_the_order_depends_on_seed_and_epoch_alone(make):
+    def order(seed, number, epochs_before=()):
+        sampler = make(seed)
+        for before in epochs_before:
+            epoch(sampler, before)
+        return epoch(sampler, number)
+
+    assert order(0, 2) == order(0, 2, epochs_before=(0, 1))
+    assert order(0, 2) != order(0, 1)
+    assert order(0, 2) != order(1, 2)
+
+
+SAMPLERS = ["shuffled", "no_duplicates", {"name": "classes", "per_class": 2}]
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=8, max_size=120), st.integers(2, 4),
+    st.sampled_from(SAMPLERS), st.integers(0, 2),
+)  # fmt: skip
+def test_shares_together_are_the_global_batch(classes, processes, sampler, number):
+    examples = examples_of(classes)
+    settings = parse_options(Settings, {"batch_size": 8, "sampler": sampler}, "train")
+    try:
+        shares = [build_sampler(settings, examples, (p, processes)) for p in range(processes)]
+    except DataError:
+        return
+    found = [epoch(share, number) for share in shares]
+    assert {len(share) for share in found} == {len(shares[0])}
+    random = np.random.default_rng([0, number])
+    for parts, whole in zip(zip(*found, strict=True), shares[0].batches(random), strict=True):
+        assert [row for part in parts for row in part] == whole.tolist()
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
+
+
+class Settings:
+    Options = Train
+
+
+def test_the_batches_are_the_same_whatever_the_number_of_processes():
+    for sampler in SAMPLERS:
+        settings = parse_options(Settings, {"batch_size": 12, "sampler": sampler}, "train")
+        examples = examples_of(np.arange(96) // 4)
+        alone = epoch(build_sampler(settings, examples), 3)
+        shares = [epoch(build_sampler(settings, examples, (p, 3)), 3) for p in range(3)]
+        assert [
+            [row for part in parts for row in part] for parts in zip(*shares, strict=True)
+        ] == alone
+
+
+def test_more_processes_than_rows_of_a_batch_are_refused():
+    with pytest.raises(DataError, match=r"batch of 4 of the 50 training rows .* by 8 processes"):
+        build_sampler(Train(batch_size=4), examples_of(np.arange(50)), (0, 8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": {"name": "classes", "per_class": 5}}, "64 is no multiple of .*per_class 5"),
+        ({"sampler": {"name": "shuffled", "per_class": 4}}, "per_class is .* for classes"),
+        ({"sampler": "random"}, "train: sampler.name: found 'random'.*'no_duplicates'"),
+        ({"sampler": {"name": "classes", "perclass": 4}}, "perclass.*did you mean 'per_class'"),
+    ],
+)
+def test_a_sampler_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_options(Settings, settings, "train")
+
+
+def test_classes_have_four_items_each_unless_said():
+    assert Train(sampler="classes").sampler.per_class == 4
+    assert Train(sampler="classes").model_dump()["sampler"] == {"name": "classes", "per_class": 4}
+    assert Train().model_dump()["sampler"] == "shuffled"
+
+
+def loaders(n, processes, size=4):
+    """The loader of each process, as the trainer has them."""
+    found = []
+    for process in range(processes):
+        sampler = Shuffled(n, size, seed=3, share=(process, processes))
+        loader = DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=list)
+        found.append(prepare_data_loader(loader, num_processes=1, process_index=0))
+    return found
+
+
+def epoch_of(loader, number, skip=0):
+    """One epoch as transformers.Trainer goes through it; ``skip`` batches if it resumes there."""
+    if skip:
+        loader = skip_first_batches(loader, skip)
+    loader.set_epoch(number)
+    inner = getattr(loader.batch_sampler, "batch_sampler", None)
+    if hasattr(inner, "set_epoch"):
+        inner.set_epoch(number)
+    return list(loader)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_resumed_epoch_goes_on_where_it_was(processes):
+    whole = [[epoch_of(loader, e) for e in range(3)] for loader in loaders(32, processes)]
+    resumed = [
+        [epoch_of(loader, 1, skip=3), epoch_of(loader, 2)] for loader in loaders(32, processes)
+    ]
+    for process in range(processes):
+        assert resumed[process] == [whole[process][1][3:], whole[process][2]]
