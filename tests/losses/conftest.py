@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
+from msiam.losses import tiles
 from msiam.losses.base import Targets
 from msiam.registry.options import parse_options
 
@@ -72,17 +76,63 @@ def value_and_gradients() -> Callable:
 
 @pytest.fixture(scope="session")
 def agree(value_and_gradients) -> Callable:
-    """Whether a loss in float32 is its float64 reference, in value and gradient, to 1e-5."""
+    """Whether a loss in float32 is its float64 reference, in value and gradient, to 1e-5.
 
-    def agree(loss, reference, *vectors: Tensor) -> None:
+    Which pairs are hard may hang on the last digit; such losses are compared in float64 as well.
+    """
+
+    def agree(loss, reference, *vectors: Tensor, dtype=torch.float32) -> None:
         right, slopes = value_and_gradients(reference, *(v.double() for v in vectors))
-        value, gradients = value_and_gradients(loss, *(v.float() for v in vectors))
+        value, gradients = value_and_gradients(loss, *(v.to(dtype) for v in vectors))
         assert value.shape == ()
         torch.testing.assert_close(value.double(), right, rtol=1e-5, atol=1e-5)
         for gradient, slope in zip(gradients, slopes, strict=True):
             torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-5)
 
     return agree
+
+
+@pytest.fixture(scope="session")
+def any_batch(unit, targets) -> Callable:
+    """Targets and vectors as hypothesis draws them, walked in blocks of a size that it draws.
+
+    Of two columns "a" and "b" unless told otherwise; of two, rows may be labelled.
+    """
+
+    @contextlib.contextmanager
+    def any_batch(data, columns: int = 2, labelled: bool | None = None) -> Iterator[Any]:
+        rows, width = data.draw(st.integers(1, 8)), data.draw(st.integers(2, 5))
+
+        def of_each(what):
+            return data.draw(st.lists(what, min_size=rows, max_size=rows))
+
+        groups = of_each(st.integers(0, 3))
+        if columns == 1:
+            given = Targets({"a": torch.tensor(groups)})
+        else:
+            told = data.draw(st.booleans()) if labelled is None else labelled
+            given = targets(rows, groups, of_each(st.booleans()) if told else None)
+        seed = data.draw(st.integers(0, 99))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiles, "TILE", data.draw(st.integers(1, 80)))
+            yield given, [unit(rows, width, seed + place) for place in range(columns)]
+
+    return any_batch
+
+
+@pytest.fixture(scope="session")
+def of_one_tower() -> Callable:
+    """A loss as a function of five items, of which several stand in more than one of its columns.
+
+    ``of_one_tower(loss, 2)`` for two columns of 7 rows.
+    """
+    places = [[0, 1, 2, 0, 4, 3, 0], [1, 4, 3, 1, 1, 2, 2], [3, 3, 0, 2, 0, 1, 4]]
+    places.append([2, 0, 1, 4, 3, 0, 1])
+
+    def of_one_tower(loss, columns: int) -> Callable:
+        return lambda items: loss(*(items[place] for place in places[:columns]))
+
+    return of_one_tower
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.losses.contrastive import Contrastive
 
 SAME = [True, False, False, True, False]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make, targets):
     """The loss as a function of two matrices."""
 
@@ -44,6 +46,18 @@ def test_by_hand(loss):
 @pytest.mark.parametrize("options", [{}, {"margin": 0.5}, {"margin": 1.9}, {"halves": False}])
 def test_it_is_the_reference_in_value_and_gradient(loss, agree, unit, options):
     agree(loss(SAME, **options), reference(SAME, **options), unit(5), unit(5, seed=1))
+
+
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, data):
+    with any_batch(data, labelled=True) as (targets, vectors):
+        same = targets.same.tolist()
+        agree(loss(same, margin=1.5), reference(same, margin=1.5), *vectors)
+
+
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower):
+    same = [*SAME, True, False]
+    agree(of_one_tower(loss(same), 2), of_one_tower(reference(same), 2), unit(5))
 
 
 def balanced(same, margin=1.0):

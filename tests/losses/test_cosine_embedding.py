@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Given, Targets
@@ -13,7 +15,7 @@ from msiam.registry.conformance import check_loss
 SAME = [True, False, False, True, False]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make, targets):
     """The loss as a function of two matrices."""
 
@@ -48,6 +50,18 @@ def test_by_hand(loss):
 @pytest.mark.parametrize("length", [1.0, 7.0])
 def test_it_is_the_reference_in_value_and_gradient(loss, agree, unit, options, length):
     agree(loss(SAME, **options), reference(SAME, **options), unit(5), length * unit(5, seed=1))
+
+
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, data):
+    with any_batch(data, labelled=True) as (targets, vectors):
+        same = targets.same.tolist()
+        agree(loss(same, margin=-0.5), reference(same, margin=-0.5), *vectors)
+
+
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower):
+    same = [*SAME, True, False]
+    agree(of_one_tower(loss(same), 2), of_one_tower(reference(same), 2), unit(5))
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.4])

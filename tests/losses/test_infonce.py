@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import RecipeError
 from msiam.losses import tiles
@@ -47,7 +49,7 @@ def reference(targets: Targets, temperature=0.07, directions="both", pool=False)
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of two matrices."""
 
@@ -104,6 +106,27 @@ def test_directions_pools_and_rows_that_are_candidates_alone(
     agree(loss(given, **options), reference(given, **options), unit(7), unit(7, seed=1))
 
 
+@given(st.data(), st.sampled_from(["both", "first"]), st.booleans(), st.booleans())
+def test_whatever_the_batch(loss, agree, any_batch, data, directions, pool, some):
+    options = {"directions": directions, "pool": pool}
+    with any_batch(data) as (given, vectors):
+        rows = len(vectors[0])
+        if some:
+            asks = data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows))
+            given = dataclasses.replace(given, anchors=torch.tensor(asks))
+        agree(loss(given, **options), reference(given, **options), *vectors)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("same", [None, SAME])
+def test_columns_of_one_tower_share_their_items(
+    loss, agree, unit, targets, of_one_tower, pool, same
+):
+    given = targets(7, GROUPS, same)
+    run, right = loss(given, pool=pool), reference(given, pool=pool)
+    agree(of_one_tower(run, 2), of_one_tower(right, 2), unit(5))
+
+
 def test_two_views_in_a_pool_by_hand(loss, targets):
     a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]])
     run = loss(targets(2), temperature=1.0, pool=True)
@@ -133,9 +156,14 @@ def test_long_embeddings_do_not_overflow_either(loss, unit, targets, value_and_g
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_gradcheck(make, unit, targets):
-    module = make(InfoNCE, temperature=0.3).double()
+@pytest.mark.parametrize("directions", ["both", "first"])
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("anchors", [None, ANCHORS])
+def test_gradcheck(make, unit, targets, directions, pool, anchors):
+    module = make(InfoNCE, temperature=0.3, directions=directions, pool=pool).double()
     given = targets(7, GROUPS, SAME)
+    if anchors is not None:
+        given = dataclasses.replace(given, anchors=torch.tensor(anchors))
 
     def run(a, b, log_scale):
         return torch.func.functional_call(

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import PluginError, RecipeError
 from msiam.losses.base import Given, Targets
@@ -56,7 +58,7 @@ def reference(inner, targets, dims, weights):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of two matrices."""
 
@@ -84,6 +86,67 @@ def test_infonce_is_the_reference_in_value_and_gradient(
     run = loss(given, loss=inner, dims=dims, weights=weights)
     right = reference(lambda *of: softmax(*of, 0.2), given, dims, weights or [1] * 3)
     agree(run, right, unit(7), unit(7, seed=1))
+
+
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, data):
+    with any_batch(data) as (batch, vectors):
+        width = vectors[0].shape[1]
+        dims = data.draw(st.lists(st.integers(1, width), min_size=1, unique=True))
+        run = loss(batch, loss={"name": "infonce", "temperature": 0.2}, dims=dims)
+        right = reference(lambda *of: softmax(*of, 0.2), batch, dims, [1] * len(dims))
+        agree(run, right, *vectors, dtype=torch.float64)
+
+
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, targets, of_one_tower):
+    batch = targets(7, GROUPS, SAME)
+    run = loss(batch, loss={"name": "infonce", "temperature": 0.2}, dims=[6, 3])
+    right = reference(lambda *of: softmax(*of, 0.2), batch, [6, 3], [1, 1])
+    agree(of_one_tower(run, 2), of_one_tower(right, 2), unit(5))
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "same"), [(4, None, [False] * 4), (4, [0] * 4, None), (1, None, None)]
+)
+def test_where_the_inner_loss_costs_nothing_it_does_not_either(
+    loss, unit, targets, value_and_gradients, rows, groups, same
+):
+    run = loss(targets(rows, groups, same), dims=[6, 3])
+    value, gradients = value_and_gradients(run, unit(rows), unit(rows, seed=1))
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert all(gradient.abs().max() < 1e-6 for gradient in gradients)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e2])
+def test_no_temperature_of_the_inner_loss_overflows(
+    loss, unit, targets, value_and_gradients, temperature
+):
+    inner = {"name": "infonce", "temperature": temperature, "min_temperature": 1e-3}
+    run = loss(targets(7, GROUPS), loss=inner, dims=[6, 2])
+    vectors = unit(7, dtype=torch.float32), unit(7, seed=1, dtype=torch.float32)
+    right = reference(lambda *of: softmax(*of, temperature), targets(7, GROUPS), [6, 2], [1, 1])
+    value, gradients = value_and_gradients(run, *vectors)
+    assert value.item() == pytest.approx(right(*(v.double() for v in vectors)).item(), rel=1e-3)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_strided_expanded_and_tied_embeddings(loss, unit, targets):
+    run, a, b = loss(targets(7), dims=[6, 3]), unit(7), unit(7, seed=1)
+    torch.testing.assert_close(run(a, torch.cat([b, b], dim=1)[:, :6]), run(a, b))
+    one = b[:1].expand(7, -1)
+    torch.testing.assert_close(run(one, one), run(one.contiguous(), one.contiguous()))
+
+
+def test_each_width_has_a_vector_of_each_class(make, unit):
+    module = make(Matryoshka, loss={"name": "arcface", "scale": 4.0}, dims=[6, 3])
+    groups = torch.tensor([4, 2, 2, 9, 4, 2, 9])
+    module.begin(groups.unique(), 6)
+    assert [loss.weights.shape for loss in module.losses] == [(3, 6), (3, 3)]
+    vectors = unit(7)
+    found = module({"a": vectors}, Targets({"a": groups}))
+    parts = zip(module.losses, (vectors, vectors[:, :3]), strict=True)
+    right = sum(loss({"a": part}, Targets({"a": groups})) for loss, part in parts)
+    torch.testing.assert_close(found, right)
 
 
 def test_contrastive_is_the_reference_in_value_and_gradient(loss, agree, unit, targets):

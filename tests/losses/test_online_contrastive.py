@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Given, Targets
@@ -13,7 +15,7 @@ from msiam.registry.conformance import check_loss
 SAME = [True, False, False, True, False, True, False]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make, targets):
     """The loss as a function of two matrices."""
 
@@ -67,6 +69,20 @@ def test_it_is_the_reference_in_value_and_gradient(loss, agree, unit, distance, 
     options = {"distance": distance, "mean": mean, "margin": margin}
     vectors = unit(7, seed=2 * seed), unit(7, seed=2 * seed + 1)
     agree(loss(SAME, **options), reference(SAME, **options), *vectors)
+
+
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, data):
+    options = {"margin": 1.5, "distance": data.draw(st.sampled_from(["cosine", "euclidean"]))}
+    with any_batch(data, labelled=True) as (targets, vectors):
+        same = targets.same.tolist()
+        run, right = loss(same, **options), reference(same, **options)
+        agree(run, right, *vectors, dtype=torch.float64)
+
+
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower):
+    run, right = loss(SAME, margin=1.5), reference(SAME, margin=1.5)
+    agree(of_one_tower(run, 2), of_one_tower(right, 2), unit(5), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("same", [[True] * 4, [False] * 4, [True], [False], [True, False]])

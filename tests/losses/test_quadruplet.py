@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Given, Targets
@@ -53,7 +55,7 @@ def reference(given, margin=0.2, second_margin=0.1, kind="squared"):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of four matrices."""
 
@@ -88,6 +90,27 @@ def test_it_is_the_reference_in_value_and_gradient(loss, agree, four, given, mar
     options = {"margin": margins[0], "second_margin": margins[1]}
     run = loss(given, distance=kind, **options)
     agree(run, reference(given, kind=kind, **options), *four)
+
+
+@given(st.data(), st.integers(1, 8), st.integers(2, 5))
+def test_whatever_the_rows(loss, agree, unit, data, rows, width):
+    def of_each(what):
+        return data.draw(st.lists(what, min_size=rows, max_size=rows))
+
+    groups = [of_each(st.integers(0, 4)) for _ in range(3)]
+    same = of_each(st.booleans()) if data.draw(st.booleans()) else None
+    given = targets(same, groups)
+    options = {"margin": 0.5, "second_margin": 0.3, "kind": data.draw(st.sampled_from(KINDS))}
+    right = reference(given, **options)
+    run = loss(given, distance=options.pop("kind"), **options)
+    seed = data.draw(st.integers(0, 99))
+    agree(run, right, *(unit(rows, width, seed + n) for n in range(4)), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower, kind):
+    run, right = loss(margin=1.0, distance=kind), reference(APART, 1.0, kind=kind)
+    agree(of_one_tower(run, 4), of_one_tower(right, 4), unit(5))
 
 
 def test_the_first_term_is_the_triplet_loss(loss, make, four):
@@ -129,7 +152,7 @@ def test_where_all_are_one_the_gradient_is_finite(loss, unit, value_and_gradient
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_bf16_and_strided(loss, four, value_and_gradients, kind):
+def test_in_bf16_strided_and_expanded(loss, four, value_and_gradients, kind):
     run = loss(targets(SAME), margin=1.0, distance=kind)
     rough = [vector.bfloat16() for vector in four]
     right, _ = value_and_gradients(run, *(vector.float() for vector in rough))
@@ -138,6 +161,8 @@ def test_in_bf16_and_strided(loss, four, value_and_gradients, kind):
     assert all(g.dtype == torch.bfloat16 and g.isfinite().all() for g in gradients)
     strided = [torch.cat([vector, vector], dim=1)[:, :6] for vector in four]
     torch.testing.assert_close(run(*strided), run(*four))
+    one = four[0][:1].expand(7, -1)
+    torch.testing.assert_close(run(one, *four[1:]), run(one.contiguous(), *four[1:]))
 
 
 def test_what_is_no_number_stays_no_number(loss, four):

@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
@@ -37,7 +39,7 @@ def reference(targets: Targets, scale: float = 10.0, bias: float = -10.0):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of two matrices."""
 
@@ -78,6 +80,12 @@ def test_it_is_the_reference_in_value_and_gradient(
     agree(loss(given), reference(given), unit(7), unit(7, seed=1))
     run = loss(given, scale=4.0, bias=-1.0)
     agree(run, reference(given, 4.0, -1.0), unit(7), unit(7, seed=1))
+
+
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, data):
+    with any_batch(data) as (given, vectors):
+        agree(loss(given, bias=-1.0), reference(given, bias=-1.0), *vectors)
 
 
 @pytest.mark.parametrize("tile", [1, 20, 1 << 22])

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
@@ -57,7 +59,7 @@ def reference(targets: Targets, pool: bool = False, temperature: float = 0.1):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of one matrix or of two."""
 
@@ -103,6 +105,12 @@ def test_one_column_is_the_reference(loss, agree, unit, monkeypatch, groups, sam
     groups = torch.arange(7) if groups is None else torch.tensor(groups)
     given = Targets({"a": groups}, None if same is None else torch.tensor(same))
     agree(loss(given), reference(given), unit(7))
+
+
+@given(st.data(), st.integers(1, 2), st.booleans())
+def test_whatever_the_batch(loss, agree, any_batch, data, columns, pool):
+    with any_batch(data, columns) as (given, vectors):
+        agree(loss(given, pool=pool), reference(given, pool), *vectors)
 
 
 @pytest.mark.parametrize("pool", [False, True])

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import PluginError, RecipeError
 from msiam.losses import tiles
@@ -47,7 +49,7 @@ def two_columns(targets: Targets, margin=0.2, distance_kind="squared"):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of matrices. Without targets, each row and its negative are apart."""
 
@@ -94,6 +96,41 @@ def test_three_columns_are_the_reference(loss, agree, unit, kind, margin, averag
     vectors = [unit(7, seed=seed) for seed in range(3)]
     run = loss(margin=margin, distance=kind, average=average)
     agree(run, three_columns(margin, kind, average=average), *vectors)
+
+
+@given(st.data(), st.integers(1, 8), st.integers(2, 5))
+def test_whatever_the_triplets(loss, agree, unit, data, rows, width):
+    kind = data.draw(st.sampled_from(["squared", "euclidean", "cosine"]))
+    average = data.draw(st.sampled_from(["all", "nonzero"]))
+    margin, seed = data.draw(st.sampled_from([0.01, 0.5, 3.0])), data.draw(st.integers(0, 99))
+    run = loss(margin=margin, distance=kind, average=average)
+    right = three_columns(margin, kind, average=average)
+    vectors = [unit(rows, width, seed + column) for column in range(3)]
+    agree(run, right, *vectors, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower, kind):
+    run, right = loss(margin=1.0, distance=kind), three_columns(1.0, kind)
+    agree(of_one_tower(run, 3), of_one_tower(right, 3), unit(5))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])
+def test_three_columns_strided_expanded_and_in_bf16(loss, unit, value_and_gradients, kind, soft):
+    run = loss(margin=1.0, distance=kind, soft=soft)
+    vectors = [unit(7, seed=seed, dtype=torch.float32) for seed in range(3)]
+    strided = [torch.cat([vector, vector], dim=1)[:, :6] for vector in vectors]
+    torch.testing.assert_close(run(*strided), run(*vectors))
+    one = vectors[0][:1].expand(7, -1)
+    torch.testing.assert_close(run(one, *vectors[1:]), run(one.contiguous(), *vectors[1:]))
+    rough = [vector.bfloat16() for vector in vectors]
+    right, slopes = value_and_gradients(run, *(vector.float() for vector in rough))
+    value, gradients = value_and_gradients(run, *rough)
+    torch.testing.assert_close(value.float(), right, rtol=0.03, atol=0.03)
+    for gradient, slope in zip(gradients, slopes, strict=True):
+        assert gradient.dtype == torch.bfloat16
+        torch.testing.assert_close(gradient.float(), slope, rtol=0.1, atol=0.03)
 
 
 @pytest.mark.parametrize("kind", ["squared", "euclidean", "cosine"])

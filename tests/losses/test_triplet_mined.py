@@ -130,6 +130,14 @@ def test_two_columns(run, agree, unit, miner, positives, same):
         agree(run(*given, **options), reference(*given, **options), unit(9), unit(9, seed=1))
 
 
+@pytest.mark.parametrize("positives", ["row", "all"])
+@pytest.mark.parametrize("miner", MINERS, ids=IDS)
+def test_columns_of_one_tower_share_their_items(run, agree, unit, of_one_tower, miner, positives):
+    given = two(GROUPS[:7], SAME[:7]), SAME[:7], miner, positives, "squared"
+    cost, right = run(*given, margin=0.4), reference(*given, margin=0.4)
+    agree(of_one_tower(cost, 2), of_one_tower(right, 2), unit(5), dtype=torch.float64)
+
+
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("miner", MINERS, ids=IDS)
 def test_a_soft_margin(run, agree, unit, miner, columns):

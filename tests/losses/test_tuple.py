@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.errors import RecipeError
 from msiam.losses import tiles
@@ -49,7 +51,7 @@ def reference(given, temperature=0.05, in_batch=False):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of three matrices or more."""
 
@@ -82,6 +84,36 @@ def test_it_is_the_reference_in_value_and_gradient(
 ):
     given, options = targets(count, same), {"in_batch": in_batch, "temperature": temperature}
     agree(loss(given, **options), reference(given, **options), *vectors(count))
+
+
+@given(st.data(), st.integers(1, 8), st.integers(2, 5), st.booleans())
+def test_whatever_the_rows(loss, agree, unit, data, rows, width, in_batch):
+    def of_each(what):
+        return data.draw(st.lists(what, min_size=rows, max_size=rows))
+
+    count, seed = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 99))
+    negatives = [of_each(st.integers(0, 4)) for _ in range(count)]
+    same = of_each(st.booleans()) if data.draw(st.booleans()) else None
+    batch = targets(count, same, of_each(st.integers(0, 4)), negatives)
+    vectors = [unit(rows, width, seed + column) for column in range(2 + count)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", data.draw(st.integers(1, 80)))
+        agree(loss(batch, in_batch=in_batch), reference(batch, in_batch=in_batch), *vectors)
+
+
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower, in_batch):
+    batch = targets(2, SAME)
+    run, right = loss(batch, in_batch=in_batch), reference(batch, in_batch=in_batch)
+    agree(of_one_tower(run, 4), of_one_tower(right, 4), unit(5))
+
+
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_embeddings_that_tie_or_are_expanded(loss, agree, unit, in_batch):
+    batch, one = targets(2, SAME), unit(1).expand(7, -1)
+    run, right = loss(batch, in_batch=in_batch), reference(batch, in_batch=in_batch)
+    agree(run, right, one, one, one, unit(7, seed=1))
+    torch.testing.assert_close(run(one, one, one, one), run(*[one.contiguous()] * 4))
 
 
 @pytest.mark.parametrize("tile", [1, 20, 50])
