@@ -80,6 +80,11 @@ class Data(Options):
             return {"scores"} if self.score.same is None else {"scores", "labels"}
         return {"labels"} if self.label is not None else set()
 
+    @property
+    def split_by(self) -> str:
+        """What no two parts share: "class" or "item"."""
+        return self.split.by or ("item" if self.classes is None else "class")
+
     def fault(self, columns: Collection[str]) -> str | None:
         """What does not fit together here, or with the model's columns: a key and a sentence."""
         said = [key for key in KINDS if getattr(self, key) is not None]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msiam.data.examples import Examples, components, labels, positive_groups
+from msiam.data.examples import Examples, components, labels, positive_groups, scores
 from msiam.data.sources import open_table
 from msiam.errors import DataError
 
@@ -140,3 +140,58 @@ def test_labels_that_are_neither(values, same, message):
 def test_a_label_column_that_is_not_there():
     with pytest.raises(DataError, match="did you mean 'label'"):
         labels(open_table([{"label": 1}]), "lable", 1)
+
+
+def test_the_groups_of_classes_are_the_classes():
+    columns = {"left": np.array([0, 1, -1, 0])}
+    examples = Examples.build(columns, SIAMESE, classes={"left": np.array([7, 3, 3, 7])})
+    assert examples.classed and examples.same is None
+    assert examples.groups["left"].tolist() == [7, 3, 7]
+    assert examples.distinct_groups().tolist() == [3, 7]
+    chosen = examples.select(np.array([1]))
+    assert chosen.classed and chosen.groups["left"].tolist() == [3]
+
+
+def test_a_row_of_two_classes_is_positive_where_they_are_equal():
+    columns = {"left": np.array([0, 1, 2]), "right": np.array([0, -1, 1])}
+    classes = {"left": np.array([5, 5, 6]), "right": np.array([5, 6, 5])}
+    examples = Examples.build(columns, PSEUDO, classes=classes)
+    assert examples.same.tolist() == [True, False]
+    assert {c: g.tolist() for c, g in examples.groups.items()} == {"left": [5, 6], "right": [5, 5]}
+
+
+def test_joined_classes_stay_as_they_are():
+    first = Examples.build({"left": np.array([0])}, SIAMESE, classes={"left": np.array([4])})
+    second = Examples.build({"left": np.array([1])}, SIAMESE, classes={"left": np.array([2])})
+    both = Examples.join([first, second], SIAMESE)
+    assert both.classed and both.groups["left"].tolist() == [4, 2]
+
+
+def test_scores_go_with_their_rows():
+    columns = {"left": np.array([0, -1, 2]), "right": np.array([3, 4, 5])}
+    given = np.array([0.5, 1, 4], np.float32)
+    examples = Examples.build(columns, SIAMESE, given >= 3, given)
+    assert examples.scores.tolist() == [0.5, 4]
+    assert examples.same.tolist() == [False, True]
+    assert examples.select(np.array([1])).scores.tolist() == [4]
+    assert Examples.join([examples, examples], SIAMESE).scores.tolist() == [0.5, 4, 0.5, 4]
+
+
+@pytest.mark.parametrize("values", [[1, 2.5], ["1", " 2.5"], [True, 2.5]])
+def test_a_score_is_a_number_however_it_is_written(values):
+    if isinstance(values[0], bool):
+        values = [True, False]
+    found = scores(open_table([{"score": value} for value in values]), "score")
+    assert found.dtype == np.float32
+    assert found.tolist() == [float(value) for value in values]
+
+
+@pytest.mark.parametrize("value", [None, "", "high", "nan", "inf"])
+def test_what_is_no_score_is_named_with_its_row(value):
+    table = open_table([{"score": "1"}, {"score": value}])
+    with pytest.raises(DataError) as raised:
+        scores(table, "score")
+    assert str(raised.value) == (
+        f"the given list: column 'score': row 1 (from 0) has the score {value!r}; a score is a "
+        "number: mend or drop the row"
+    )

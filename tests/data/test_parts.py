@@ -85,3 +85,90 @@ def test_the_digest_changes_with_a_row_an_item_and_a_seed(data):
     found = [digest(), digest(rows("y", [1])), digest(seed=1), digest(words="y")]
     assert len(set(found)) == 4
     assert digest() == found[0]
+
+
+def kinds(classes, items=4):
+    """One column with so many items of each class."""
+    return [{"a": f"thing {c} {n}", "kind": f"kind {c}"} for c in classes for n in range(items)]
+
+
+def one_column(by=None, **tables):
+    data = Data(table="-", classes={"a": "kind"}, split={"by": by}, **tables)
+    made = Model({"text": TEXT}, {"a": "text"})
+    return data, made
+
+
+def test_classes_are_the_groups_in_every_part(tmp_path):
+    data, made = one_column()
+    parts = training_parts(data, made, 0, kinds(range(10)))
+    assert parts.classes == [f"kind {c}" for c in range(10)]
+    for examples in parts.examples.values():
+        assert examples.classed
+        for number, group in zip(examples.columns["a"], examples.groups["a"], strict=True):
+            kind = parts.classes[group].removeprefix("kind ")
+            assert parts.items["text"].values[number].startswith(f"thing {kind} ")
+    assert len(parts.examples["test"].distinct_groups()) == 2
+    assert "Split by whole classes" in parts.notes[0]
+
+
+def test_a_held_out_table_takes_its_classes_out_of_training(tmp_path):
+    data, made = one_column(more=write_kinds(tmp_path / "more.csv", kinds([8, 20])))
+    parts = training_parts(data, made, 0, kinds(range(10)), kinds([8, 9, 30], items=2))
+    assert {parts.classes[g] for g in parts.examples["test"].distinct_groups()} == {
+        "kind 8",
+        "kind 9",
+        "kind 30",
+    }
+    train = {parts.classes[g] for g in parts.examples["train"].distinct_groups()}
+    assert "kind 20" in train and not train & {"kind 8", "kind 9"}
+    notes = " ".join(parts.notes)
+    assert "8 training rows of the given list were left out: they share classes with test" in notes
+    assert "4 training rows of more.csv were left out: they share classes with test" in notes
+
+
+def test_a_held_out_table_of_the_same_classes_asks_for_a_split_by_item():
+    data, made = one_column()
+    others = [{"a": f"other {n}", "kind": f"kind {n % 4}"} for n in range(20)]
+    with pytest.raises(
+        errors.DataError, match=r"with different classes, or set data\.split\.by: i"
+    ):
+        training_parts(data, made, 0, kinds(range(4)), others)
+    data, made = one_column(by="item")
+    parts = training_parts(data, made, 0, kinds(range(4), items=10), others)
+    assert len(parts.examples["test"]) == 20
+    assert len(parts.examples["train"].distinct_groups()) == 4
+
+
+def test_a_held_out_table_of_one_class_is_refused_before_training():
+    data, made = one_column()
+    with pytest.raises(errors.DataError, match="test: would have rows of one class alone"):
+        training_parts(data, made, 0, kinds(range(9)), kinds([20]))
+
+
+def test_the_digest_changes_with_a_class_and_a_score():
+    data, made = one_column(by="item")
+    table = kinds(range(3), items=30)
+    other = [*table[:-1], table[-1] | {"kind": "kind 0"}]
+    assert other != table
+    found = {training_parts(data, made, 0, rows).digest() for rows in (table, table, other)}
+    assert len(found) == 2
+    data = Data(table="-", score={"column": "s", "same": 3})
+    table = [row | {"s": n % 5} for n, row in enumerate(rows("x", range(30)))]
+    other = [*table[:-1], table[-1] | {"s": 4.5}]
+    found = {training_parts(data, model(), 0, rows).digest() for rows in (table, table, other)}
+    assert len(found) == 2
+
+
+def test_scores_stay_with_their_rows_and_say_what_is_the_same():
+    data = Data(table="-", score={"column": "s", "same": 3})
+    table = [row | {"s": n % 5} for n, row in enumerate(rows("x", range(30)))]
+    for examples in training_parts(data, model(), 0, table).examples.values():
+        assert examples.scores.tolist() == [row % 5 for row in examples.rows]
+        assert examples.same.tolist() == [row % 5 >= 3 for row in examples.rows]
+        together = examples.groups["a"] == examples.groups["b"]
+        assert together.tolist() == examples.same.tolist()
+
+
+def write_kinds(path, table):
+    path.write_text("a,kind\n" + "".join(f"{row['a']},{row['kind']}\n" for row in table))
+    return str(path)

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from msiam.data.examples import Examples
-from msiam.data.splits import split, without_leaks
+from msiam.data.splits import require_classes, split, without_leaks
 from msiam.errors import DataError
 
 SIAMESE = {"left": "text", "right": "text"}
@@ -129,3 +129,107 @@ def test_no_training_rows_and_no_held_out_rows_leak_nothing():
     assert without_leaks(none, some, SIAMESE)[1] == 0
     kept, dropped = without_leaks(some, none, SIAMESE)
     assert (len(kept), dropped) == (1, 0)
+
+
+def classed(sizes, repeats=1):
+    """One column: classes of so many items, each item ``repeats`` times, in mixed order."""
+    classes = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.random.default_rng(99).permutation(np.tile(np.arange(len(classes)), repeats))
+    return Examples.build({"left": order}, SIAMESE, classes={"left": classes[order]})
+
+
+@given(st.lists(st.integers(1, 20), min_size=6, max_size=30), st.integers(0, 5))
+def test_by_class_no_class_is_on_two_sides_and_each_part_has_two(sizes, seed):
+    assume(sum(size > 1 for size in sizes) >= 6)
+    examples = classed(sizes, repeats=2)
+    parts, note = split(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(examples)))
+    sides = [set(examples.select(index).groups["left"].tolist()) for index in parts.values()]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == len(sizes)
+    for part, index in parts.items():
+        require_classes(part, examples.select(index), "class")
+    counts = [int(n) for n in re.findall(r"(\d+) for \w+", note)]
+    assert counts == [len(side) for side in sides]
+    again, _ = split(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
+    assert all(np.array_equal(parts[part], again[part]) for part in parts)
+
+
+def test_many_classes_are_held_out_as_asked():
+    parts, note = split(classed([10] * 100), SIAMESE, SHARES, seed=3, by="class")
+    assert {part: len(index) for part, index in parts.items()} == {
+        "validation": 200,
+        "test": 200,
+        "train": 600,
+    }
+    assert "Split by whole classes (20 for validation, 20 for test, 60 for train)" in note
+    assert "never seen (open set)" in note and "data.split.by: item" in note
+
+
+def test_which_of_a_few_equal_classes_are_held_out_depends_on_the_seed():
+    examples = classed([10] * 8)
+    held_out = [
+        tuple(
+            np.unique(
+                examples.select(
+                    split(examples, SIAMESE, SHARES, seed, by="class")[0]["test"]
+                ).groups["left"]
+            )
+        )
+        for seed in range(10)
+    ]
+    assert len(set(held_out)) > 3
+
+
+def test_by_item_classes_are_on_both_sides_and_items_are_not():
+    examples = classed([30] * 4, repeats=2)
+    parts, note = split(examples, SIAMESE, SHARES, seed=0)
+    sides = [items_of(examples.select(index), SIAMESE) for index in parts.values()]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 120
+    for index in parts.values():
+        assert len(examples.select(index).distinct_groups()) == 4
+    assert "Classes are on both sides (closed set)." in note
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares", "said"),
+    [
+        (
+            [10] * 2,
+            SHARES,
+            "the split leaves no row for validation: 10 of 20 rows hang together by",
+        ),
+        ([10] * 3, {"test": 0.2}, "test: would have rows of one class alone, and it takes two to"),
+        ([1] * 6, SHARES, "validation: would have no two items of one class; give more classes, "),
+    ],
+)
+def test_too_few_classes(sizes, shares, said):
+    examples = classed(sizes)
+    with pytest.raises(DataError, match=said) as raised:
+        parts, _ = split(examples, SIAMESE, shares, by="class")
+        for part, index in parts.items():
+            require_classes(part, examples.select(index), "class")
+    assert str(raised.value).endswith("give more classes, or set data.split.by: item")
+
+
+def test_across_two_towers_something_must_belong_together():
+    columns = {"left": np.arange(4), "right": np.arange(4)}
+    classes = {"left": np.array([0, 0, 1, 1]), "right": np.array([2, 2, 3, 3])}
+    apart = Examples.build(columns, PSEUDO, classes=classes)
+    with pytest.raises(DataError, match="test: would have no two items of one class; give more r"):
+        require_classes("test", apart, "item")
+    require_classes(
+        "test",
+        Examples.build(columns, PSEUDO, classes={**classes, "left": classes["right"]}),
+        "item",
+    )
+
+
+def test_training_rows_of_a_held_out_class_are_dropped():
+    examples = classed([5, 5, 5])
+    held_out = examples.select(examples.groups["left"] == 2).select(np.array([0, 1]))
+    kept, dropped = without_leaks(examples, held_out, SIAMESE, by="class")
+    assert (len(kept), dropped) == (10, 5)
+    assert kept.distinct_groups().tolist() == [0, 1]
+    assert without_leaks(examples, held_out, SIAMESE)[1] == 2
+    with pytest.raises(DataError, match="each of the 15 training rows shares a class with a held-"):
+        without_leaks(examples, examples, SIAMESE, by="class")

@@ -1,0 +1,97 @@
+"""Classes: one numbering over columns and tables, and an item of two classes is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from msiam.data.classes import Classes
+from msiam.data.items import Items
+from msiam.data.sources import open_table
+from msiam.errors import DataError
+
+ONE = {"left": "text"}
+TWO = {"left": "text", "right": "text"}
+APART = {"left": "text", "right": "other"}
+
+
+def collect(words, rows, towers=ONE, more=None):
+    tables = {"table": open_table(rows)}
+    if more is not None:
+        tables["more"] = open_table(more)
+    items = {
+        tower: Items.collect(tables, [c for c, t in towers.items() if t == tower], tower, words)
+        for tower in set(towers.values())
+    }
+    sources = {"left": "kind"} if len(towers) == 1 else {"left": "kind", "right": "sort"}
+    return Classes.collect(tables, sources, items, towers)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([3, 1, 3], ["3", "1", "3"]),
+        ([3.0, 1.5, 3.0], ["3", "1.5", "3"]),
+        (["no", " no ", "0"], ["no", "no", "0"]),  # a text is a name, and never a truth value
+        ([True, False, True], ["True", "False", "True"]),
+    ],
+)
+def test_a_class_is_known_by_its_name(words, values, names):
+    rows = [{"left": f"word {n}", "kind": value} for n, value in enumerate(values)]
+    found = collect(words, rows)
+    assert [found.names[number] for number in found.numbers["table", "left"]] == names
+
+
+def test_one_name_is_one_class_in_every_column_and_table(words):
+    rows = [{"left": "a", "right": "b", "kind": 1, "sort": "2"}]
+    more = [{"left": "c", "right": "d", "kind": "2", "sort": 1}]
+    found = collect(words, rows, TWO, more)
+    assert found.names == ["1", "2"]
+    assert {place: n.tolist() for place, n in found.numbers.items()} == {
+        ("table", "left"): [0],
+        ("table", "right"): [1],
+        ("more", "left"): [1],
+        ("more", "right"): [0],
+    }
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", float("nan")])
+def test_a_row_without_a_class_is_named(words, value):
+    filled = 1.0 if isinstance(value, float) else "x"
+    rows = [{"left": "a", "kind": filled}, {"left": "b", "kind": value}]
+    with pytest.raises(DataError, match=r"column 'kind': row 1 \(from 0\) has no class; give it"):
+        collect(words, rows)
+
+
+def test_an_item_of_two_classes_is_named_with_both_rows(words):
+    rows = [
+        {"left": "cat", "kind": "animal"},
+        {"left": "oak", "kind": "plant"},
+        {"left": "cat", "kind": "plant"},
+    ]
+    with pytest.raises(DataError) as raised:
+        collect(words, rows)
+    assert str(raised.value) == (
+        "the given list: column 'kind': row 2 (from 0) has the class 'plant', but its item of "
+        "column 'left' has the class 'animal' in the given list: column 'kind': row 0 (from 0); an "
+        "item is of one class: mend or drop one of the rows"
+    )
+
+
+def test_it_is_one_item_in_two_columns_of_one_tower_and_two_in_those_of_two(words):
+    rows = [
+        {"left": "cat", "right": "dog", "kind": "a", "sort": "b"},
+        {"left": "oak", "right": "cat", "kind": "c", "sort": "b"},
+    ]
+    with pytest.raises(DataError, match=r"'sort': row 1 .* class 'b', but its item of column 'rig"):
+        collect(words, rows, TWO)
+    assert collect(words, rows, APART).names == ["a", "c", "b"]
+
+
+def test_items_that_cannot_be_read_are_no_item_together(words):
+    rows = [{"left": None, "kind": "a"}, {"left": None, "kind": "b"}, {"left": "x", "kind": "a"}]
+    assert collect(words, rows).numbers["table", "left"].tolist() == [0, 1, 0]
+
+
+def test_no_such_column(words):
+    with pytest.raises(DataError, match="no column 'kind'"):
+        collect(words, [{"left": "a", "kin": 1}])
