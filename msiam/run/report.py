@@ -52,7 +52,7 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
         tower = run.model.tower(name)
         columns = [c for c, t in run.model.columns.items() if t == name]
         facts[f"tower {name}"] = (
-            f"{tower.options.encoder}, {tower.parameter_count():,} parameters, "
+            f"{tower.summary}, {tower.parameter_count():,} parameters, "
             f"reads {' and '.join(columns)}"
         )
     facts["rows"] = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.examples.items())

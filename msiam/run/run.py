@@ -185,7 +185,7 @@ def prepare_items(
     parts: Parts, model: Model, rejected: Path, allow: bool, console: Console
 ) -> None:
     """``data.parts.prepare`` behind a progress bar."""
-    total = sum(len(items.values) for items in parts.items.values())
+    total = sum(len(parts.items[name].values) for name in model.leaders)
     with items_bar(console, "preparing", total) as progress:
         prepare(parts, model, rejected, allow, progress)
     if parts.rejected:

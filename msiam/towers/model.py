@@ -16,6 +16,7 @@ from msiam.errors import DataError, ModelError, RecipeError, one_of
 from msiam.towers import storage
 from msiam.towers.embedding import Progress, embed_items, is_file
 from msiam.towers.encoder import Batch, Encoder, add_weights
+from msiam.towers.follower import Follower, follower
 from msiam.towers.tower import Tower
 
 _NAME = re.compile(r"\w[\w-]*")
@@ -25,15 +26,18 @@ class Model(nn.Module):
     """Towers, and which column goes through which.
 
     Two columns on one tower are a siamese network, two columns with a tower each a
-    pseudo-siamese one, three columns on one tower a triplet network.
+    pseudo-siamese one, three columns on one tower a triplet network; one tower that follows another
+    by moving average is momentum contrast.
 
     Args:
-        towers: each a ``Tower``, or its keys as a recipe has them.
+        towers: each a ``Tower``, or its keys as a recipe has them: those of an encoder, or
+            ``{"follows": "image", "momentum": 0.999}``.
         columns: the names of the model's inputs, in order, each with its tower's name.
 
     Raises:
         RecipeError: a column on a tower that is not there, a tower without a column, towers whose
-            embeddings differ in width, a tower whose name cannot be used.
+            embeddings differ in width, a tower whose name cannot be used, one that follows none
+            or one that follows itself.
     """
 
     def __init__(
@@ -47,10 +51,7 @@ class Model(nn.Module):
                     f"towers.{name}: a tower's name has letters, digits, _ and -, and is no word "
                     f"that torch has taken; for example {re.sub(r'[^a-zA-Z0-9]', '_', name)}_tower"
                 )
-        built = {
-            name: tower if isinstance(tower, Tower) else _build(name, tower)
-            for name, tower in towers.items()
-        }
+        built = _built(towers)
         for column, name in columns.items():
             if name not in built:
                 raise RecipeError(f"columns.{column}: no tower '{name}'; {one_of(name, built)}")
@@ -80,6 +81,27 @@ class Model(nn.Module):
         if column not in self.columns:
             raise DataError(f"the model has no column '{column}'; {one_of(column, self.columns)}")
         return self.tower(self.columns[column])
+
+    @property
+    def numbering(self) -> dict[str, str]:
+        """Column -> the tower whose items its items are: a follower's are those of its leader."""
+        return {column: self.leader(name) for column, name in self.columns.items()}
+
+    @property
+    def leaders(self) -> list[str]:
+        """The towers that follow no other."""
+        return [name for name in self.towers if self.leader(name) == name]
+
+    def leader(self, name: str) -> str:
+        """The tower that one follows, or the one itself."""
+        tower = self.tower(name)
+        return tower.following.follows if isinstance(tower, Follower) else name
+
+    def follow(self) -> None:
+        """Let the towers that follow others move after them; once a step of the optimiser."""
+        for tower in self.towers.values():
+            if isinstance(tower, Follower):
+                tower.step()
 
     @property
     def encoders(self) -> dict[str, Encoder]:
@@ -224,6 +246,19 @@ class Model(nn.Module):
         for name in self.towers:
             self.tower(name).restore(folder / "towers" / name)
         storage.load_weights(folder, self)
+
+
+def _built(towers: Mapping[str, Tower | Mapping[str, Any]]) -> dict[str, Tower]:
+    """The towers by name; those that follow others come to life after those."""
+    leaders = {
+        name: tower if isinstance(tower, Tower) else _build(name, tower)
+        for name, tower in towers.items()
+        if isinstance(tower, Tower) or "follows" not in tower
+    }
+    return {
+        name: leaders.get(name) or follower(f"towers.{name}", keys, leaders)
+        for name, keys in towers.items()
+    }
 
 
 def _build(name: str, keys: Mapping[str, Any]) -> Tower:

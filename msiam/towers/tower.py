@@ -107,6 +107,11 @@ class Tower(nn.Module):
             mode="json"
         )
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a word or two."""
+        return self.options.encoder
+
     def parameter_count(self, trained: bool = False) -> int:
         """How many numbers the tower holds, or how many of them training may change."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not trained)
