@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,10 @@ def split(
     taken in random order; each goes to the first held-out part that has room for it, else to
     training. By class, a part that then has less than two classes takes the smallest components
     that are left, for within one class there is nothing to tell apart.
+
+    Negatives that were mined tie nearly all rows together. Where that leaves no other way, the
+    rows of more than two columns are split by their first two alone, and a row that has a further
+    item of another part is left out of all.
 
     Args:
         shares: held-out part -> its share of the rows, as {"validation": 0.1, "test": 0.1}. A
@@ -69,6 +74,8 @@ def split(
     largest = int(sizes.max())
     for part, index in parts.items():
         if len(index) == 0 and wanted.get(part, 1) > 0:
+            if by == "item" and len(columns) > 2:
+                return _split_pairs(examples, towers, shares, seed)
             ties, give = "items", "more rows, other shares, or a held-out table"
             if by == "class":
                 ties, give = "classes", f"more classes, or set {BY_ITEM}"
@@ -86,6 +93,32 @@ def split(
         f"{moved:,} rows and dropping none. In a plain random split, {leaking:,} held-out rows "
         "would have an item that another part has too."
         + (" Classes are on both sides (closed set)." if examples.classed else "")
+    )
+
+
+def _split_pairs(
+    examples: Examples, towers: Towers, shares: Mapping[str, float], seed: int
+) -> tuple[dict[str, np.ndarray], str]:
+    """``split`` by the first two columns, less the rows with a further item of another part."""
+    pair = {column: examples.columns[column] for column in list(examples.columns)[:2]}
+    found, note = split(replace(examples, columns=pair), towers, shares, seed)
+    taken: list[Columns] = [{c: n[rows] for c, n in pair.items()} for rows in found.values()]
+    parts: dict[str, np.ndarray] = {}
+    for number, (part, rows) in enumerate(found.items()):
+        own = {column: numbers[rows] for column, numbers in examples.columns.items()}
+        others = [items for place, items in enumerate(taken) if place != number]
+        leaks = np.any([_touches(own, items, towers) for items in others], axis=0)
+        parts[part] = rows[~leaks]
+        if len(parts[part]) == 0 and len(rows):
+            raise DataError(
+                f"the split leaves no row for {part}: each of its {len(rows)} rows has a negative "
+                "that another part has too; give more rows, larger parts, or a held-out table"
+            )
+        taken[number] = {column: numbers[~leaks] for column, numbers in own.items()}
+    left_out = len(examples) - sum(map(len, parts.values()))
+    return parts, (
+        f"{note} That is the split of {' and '.join(pair)} alone, since their negatives tie nearly "
+        f"all rows together; {left_out:,} rows with a negative of another part were left out."
     )
 
 
@@ -206,5 +239,5 @@ def _touches(columns: Columns, others: Columns, towers: Towers) -> np.ndarray:
     found: list[np.ndarray] = []
     for column, numbers in columns.items():
         theirs = [n for c, n in others.items() if towers[c] == towers[column]]
-        found.append(np.isin(numbers, np.concatenate(theirs)))
+        found.append(np.isin(numbers, np.concatenate([numbers[:0], *theirs])))
     return np.any(found, axis=0)
