@@ -44,6 +44,12 @@ RECIPES = {
     "siamese": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN),
     "two encoders": ({"a": "one", "b": "two"}, {"one": WORDS, "two": PIECES}, TRAIN),
     "in chunks": ({"a": "one", "b": "two"}, {"one": WORDS, "two": PIECES}, TRAIN | {"chunk": 6}),
+    "a queue of momentum keys": (
+        {"a": "one", "b": "slow"},
+        {"one": WORDS, "slow": {"follows": "one", "momentum": 0.9}},
+        TRAIN,
+        {"name": "memory", "loss": "infonce", "size": 40},
+    ),
     "killed in the end": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN | {"evaluations": 1}),
 }
 SCRIPT = """
@@ -53,10 +59,10 @@ import msiam
 sys.path.insert(0, {here!r})
 from test_trainer import RECIPES, ROWS
 torch.set_num_threads(1)
-columns, towers, settings = RECIPES[sys.argv[2]]
+columns, towers, settings, *loss = RECIPES[sys.argv[2]]
 recipe = {{
     "name": "run", "data": {{"table": "given"}}, "columns": columns, "towers": towers,
-    "loss": "infonce", "train": settings,
+    "loss": loss or "infonce", "train": settings,
 }}
 msiam.train(recipe, ROWS, folder=sys.argv[1], resume="--resume" in sys.argv)
 """
