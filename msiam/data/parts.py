@@ -26,7 +26,8 @@ class Parts:
     """What a model is trained and measured on.
 
     Attributes:
-        items: by tower, its distinct items over all tables.
+        items: by tower, its distinct items over all tables; a tower that follows another shares
+            them with it.
         examples: by part ("train", "validation", "test"); a part may be missing.
         rows: table's name -> how many rows it has.
         notes: what was left out, and why, in plain sentences.
@@ -91,7 +92,7 @@ def training_parts(
     if held_out_table is not None:
         tables["test"] = open_table(held_out_table)
     items = collect(tables, model)
-    columns, by = model.columns, data.split.by or "item"
+    columns, by = model.numbering, data.split_by
     classes = Classes.collect(tables, data.classes or {}, items, columns)
     examples = {
         key: examples_of(key, table, items, classes, columns, data) for key, table in tables.items()
@@ -140,8 +141,8 @@ def test_part(data: Data, model: Model, source: Source) -> Parts:
     """Another table as the part to measure on."""
     tables = {"test": open_table(source)}
     items = collect(tables, model)
-    classes = Classes.collect(tables, data.classes or {}, items, model.columns)
-    examples = examples_of("test", tables["test"], items, classes, model.columns, data)
+    classes = Classes.collect(tables, data.classes or {}, items, model.numbering)
+    examples = examples_of("test", tables["test"], items, classes, model.numbering, data)
     return Parts(items, {"test": examples}, _rows(tables), classes=classes.names)
 
 
@@ -150,16 +151,17 @@ def _rows(tables: Mapping[str, Table]) -> dict[str, int]:
 
 
 def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
-    """By tower, the distinct items of its columns."""
-    return {
+    """By tower, the distinct items of its columns, and of those of the towers that follow it."""
+    found = {
         name: Items.collect(
             tables,
-            [c for c, t in model.columns.items() if t == name],
+            [c for c, t in model.numbering.items() if t == name],
             name,
             model.tower(name).encoder,
         )
-        for name in model.towers
+        for name in model.leaders
     }
+    return {name: found[model.leader(name)] for name in model.towers}
 
 
 def examples_of(
@@ -192,8 +194,9 @@ def prepare(
         DataError: more than 5 % of a table's rows cannot be read, and that is not allowed; none of
             a part's can. They are listed in ``rejected_file`` all the same.
     """
-    for name, items in parts.items.items():
-        columns = [c for c, tower in model.columns.items() if tower == name]
+    for name in model.leaders:
+        items = parts.items[name]
+        columns = [c for c, tower in model.numbering.items() if tower == name]
         used = [examples.columns[c] for examples in parts.examples.values() for c in columns]
         items.prepare(model.tower(name).encoder, np.unique(np.concatenate(used)), progress)
         parts.rejected += items.rejected

@@ -172,3 +172,25 @@ def test_scores_stay_with_their_rows_and_say_what_is_the_same():
 def write_kinds(path, table):
     path.write_text("a,kind\n" + "".join(f"{row['a']},{row['kind']}\n" for row in table))
     return str(path)
+
+
+def test_a_tower_that_follows_shares_its_leaders_items(tmp_path):
+    """So that an item which both of them read is one item: prepared once, and no false negative."""
+    made = Model({"fast": TEXT, "slow": {"follows": "fast"}}, {"a": "fast", "b": "slow"})
+    table = [{"a": f"word {n}", "b": f"word {n - n % 3}"} for n in range(60)]
+    parts = training_parts(Data(table="given"), made, seed=0, source=table)
+    assert parts.items["slow"] is parts.items["fast"]
+    values = parts.items["fast"].values
+    assert sorted(values) == sorted(row["a"] for row in table)
+    train = parts.examples["train"]
+    assert len(train) == 48  # three rows to an item of b, and no such three on two sides
+    thirds = [int(values[n].split()[1]) // 3 for n in train.columns["a"]]
+    group_of = dict(zip(thirds, train.groups["a"].tolist(), strict=True))
+    assert [group_of[third] for third in thirds] == train.groups["b"].tolist()
+    assert len(set(group_of.values())) == 16
+
+    for name in ("fast", "slow"):
+        made.tower(name).fit(values)
+    told = []
+    prepare(parts, made, tmp_path / "rejected.csv", allow=True, progress=told.append)
+    assert sum(told) == 60
