@@ -6,15 +6,21 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
 
+from msiam.cli.console import follows
 from msiam.errors import MsiamError
 from msiam.registry import registry
 
 #: The file of each command; its function has the same name.
 COMMANDS = ("train", "evaluate", "embed", "index", "search", "match", "plugins", "demo")
+
+
+#: Seconds after which another process than the first says itself what is wrong.
+SAID_BY_THE_FIRST = 10
 
 
 def application() -> typer.Typer:
@@ -46,14 +52,22 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    """Run the command line. A user's mistake is one line on stderr and exit code 2.
+
+    Of several processes that torchrun started, the first one prints. What is wrong is mostly wrong
+    in all of them: the others wait, and torchrun ends them when the first one has said it.
+    """
     # Tokenizers may use every core, since no worker process is forked beside their threads; and
     # there are no notices of libraries between our own lines.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "RANK" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         application()()
     except MsiamError as error:
+        if follows():
+            time.sleep(SAID_BY_THE_FIRST)
         message = " ".join(str(error).split())
         print(f"msiam: {message}", file=sys.stderr)
         raise SystemExit(2) from None
