@@ -97,8 +97,14 @@ def matched(embeddings: Mapping[str, Tensor], targets: Targets, pool: bool) -> l
         same, anchors = (None if rows is None else rows.repeat(2) for rows in (same, anchors))
     a, b = widened(vectors[0], vectors[-1])
     both = len(vectors) == 2
-    itself, partner = None if both else own, None if same is None else partner
-    pairs = Pairs(groups[0], groups[-1], both, itself, partner, same)
+    pairs = Pairs(
+        rows=groups[0],
+        columns=groups[-1],
+        both=both,
+        itself=None if both else own,
+        partner=None if same is None else partner,
+        same=same,
+    )
     if anchors is None:
         return [Side(a, b, pairs)]
     chosen = anchors.nonzero()[:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -106,7 +106,7 @@ def total_cost(
     miner: Miner, pool: tuple[Any, ...], positives: Positives, price: Price
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cost of all triplets, their number, and the number of those that cost something."""
-    made = Pool(*pool, sharp=price.distance == "euclidean")
+    made = replace(Pool(*pool), sharp=price.distance == "euclidean")
     return _TotalCost.apply(made.anchors, made.candidates, made, miner, positives, price)
 
 

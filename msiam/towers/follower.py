@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pydantic
 import torch
@@ -41,7 +41,7 @@ class Follower(Tower):
     Paper: Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020.
     """
 
-    Options = FollowerOptions
+    Options: ClassVar[type[Options]] = FollowerOptions
 
     def __init__(self, where: str, leader: Tower, following: FollowerOptions) -> None:
         keys = leader.describe()
