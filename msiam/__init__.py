@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from msiam.registry.options import Options as Options
     from msiam.run import Run as Run
     from msiam.run import load as load
+    from msiam.run import mine as mine
     from msiam.run import train as train
     from msiam.towers.encoder import Encoder as Encoder
     from msiam.towers.encoder import Rejected as Rejected
@@ -52,6 +53,7 @@ _HOME = {
     "errors": "msiam.errors",
     "hookimpl": "msiam.registry.hookspecs",
     "load": "msiam.run",
+    "mine": "msiam.run",
     "open_table": "msiam.data.sources",
     "resolve": "msiam.paths",
     "text_of": "msiam.towers.texts",

@@ -16,7 +16,7 @@ from msiam.errors import MsiamError
 from msiam.registry import registry
 
 #: The file of each command; its function has the same name.
-COMMANDS = ("train", "evaluate", "embed", "index", "search", "match", "plugins", "demo")
+COMMANDS = ("train", "evaluate", "embed", "index", "search", "match", "mine", "plugins", "demo")
 
 
 #: Seconds after which another process than the first says itself what is wrong.

@@ -121,6 +121,10 @@ class Items:
                     self.features[number] = feature
             if progress is not None:
                 progress(len(features))
+        self.reject(reasons)
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Set the rows of some items aside: their numbers, and why they cannot be read."""
         self.refused[list(reasons)] = True
         for (key, column), numbers in self.numbers.items():
             for row in np.flatnonzero(np.isin(numbers, list(reasons))).tolist():
