@@ -109,7 +109,11 @@ def _random_as_before(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Batch norms that train normalise inside as ever, and leave their running statistics."""
-    moving = [m for m in module.modules() if m.training and getattr(m, "track_running_stats", 0)]
+    moving: list[Any] = [
+        norm
+        for norm in module.modules()
+        if norm.training and getattr(norm, "track_running_stats", False)
+    ]
     for norm in moving:
         norm.track_running_stats = False
     try:

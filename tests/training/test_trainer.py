@@ -23,7 +23,7 @@ from msiam.recipe import Train
 from msiam.run.folder import RunFolder
 from msiam.training.checkpoints import COMPLETE
 from msiam.training.objective import Objective, build_loss
-from msiam.training.trainer import parameter_groups, training_arguments, use_bf16
+from msiam.training.trainer import parameter_groups, training_arguments
 
 ROWS = [
     {"a": f"where is the {colour} {thing} number {n}", "b": f"the {thing} {n}, the {colour} one"}
@@ -94,10 +94,13 @@ def test_resuming_after_kill_9_gives_the_weights_bit_for_bit(which: str, tmp_pat
     assert not (tmp_path / "cut" / "start").exists()
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_batch(tmp_path: Path) -> None:
-    model = small_model()
+@pytest.mark.parametrize("chunk", [None, 9])
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(
+    chunk: int | None, tmp_path: Path
+) -> None:
+    settings = {"epochs": 50, "learning_rate": 1e30, "chunk": chunk}
     with pytest.raises(TrainingError, match=r"step \d+ .*batch of rows \[.*learning_rate"):
-        msiam.train(model, ROWS, folder=tmp_path / "run", epochs=50, learning_rate=1e30)
+        msiam.train(small_model(), ROWS, folder=tmp_path / "run", **settings)
 
 
 def test_loss_state_is_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,15 +168,6 @@ def test_max_steps_wins_over_epochs() -> None:
     arguments = training_arguments(Train(epochs=9, max_steps=7), Path("unused"), 10, "mrr")
     assert arguments.max_steps == 7
     assert training_arguments(Train(epochs=2), Path("unused"), 10, "mrr").max_steps == 20
-
-
-def test_precision_is_as_asked_for() -> None:
-    assert use_bf16("bf16") and not use_bf16("fp32")
-    if torch.cuda.is_available():
-        assert use_bf16("auto") == torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        flags = Path("/proc/cpuinfo").read_text().split()
-        assert use_bf16("auto") == ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def test_bf16_trains_on_the_cpu(tmp_path: Path) -> None:
