@@ -99,8 +99,8 @@ def gather(rows: Tensor, counts: Sequence[int]) -> Tensor:
 
     In backward each process takes the gradient of its own rows, times the number of processes W:
     all of them compute the same loss, and DDP divides what their parameters' gradients add up to
-    by W. So does accumulation of gradients, and a loss's own parameters get their gradient as it
-    is. For W = 1 it returns its argument.
+    by W. A loss's own parameters, which are not gathered, get W times the same gradient, divided
+    by W. For W = 1 it returns its argument.
 
     Args:
         counts: how many rows each process has; see ``row_counts``. All processes must call this,
@@ -114,11 +114,14 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, counts: Sequence[int]) -> Tensor:
         ctx.counts = counts
         longest = max(counts)
-        padded = rows.new_zeros(longest, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        found = [torch.empty_like(padded) for _ in counts]
-        distributed.all_gather(found, padded)
-        return torch.cat([part[:number] for part, number in zip(found, counts, strict=True)])
+        own = rows.new_zeros(longest, *rows.shape[1:])
+        own[: len(rows)] = rows
+        found = rows.new_empty(len(counts) * longest, *rows.shape[1:])
+        distributed.all_gather_into_tensor(found, own)
+        if min(counts) == longest:
+            return found
+        parts = zip(found.split(longest), counts, strict=True)
+        return torch.cat([part[:number] for part, number in parts])
 
     @staticmethod
     @once_differentiable

@@ -103,6 +103,7 @@ class Tower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(WIDTH, 10), nn.Linear(10, DIM)
+        self.unused = nn.Linear(2, 2)  # as pretrained encoders have them
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         return nn.functional.normalize(self.second(self.first(batch["items"]).tanh()), dim=1)
