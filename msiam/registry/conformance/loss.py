@@ -48,6 +48,8 @@ def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> Non
             _check_value(build, *batch(names, kind))
             _check_few_rows(build, names, kind)
             _check_state(build, names, kind)
+            if build().in_batch(count):
+                _check_anchors(build, *batch(names, kind))
 
 
 def _build(cls: type[Loss], options: Any, names: tuple[str, ...], kind: str) -> Loss:
@@ -128,6 +130,18 @@ def _check_few_rows(build: Callable[[], Loss], names: tuple[str, ...], kind: str
         _run(build(), vectors, replace(targets, groups=strange))
     equal = dict.fromkeys(names, vectors[names[0]])
     _run(build(), equal, targets)
+
+
+def _check_anchors(build: Callable[[], Loss], vectors: Embeddings, targets: Targets) -> None:
+    """A loss whose rows are each other's candidates asks from its anchors alone."""
+    value, gradients = _run(build(), vectors, targets)
+    everybody = torch.ones(ROWS, dtype=torch.bool)
+    found, slopes = _run(build(), vectors, replace(targets, anchors=everybody))
+    require_close(found, value, "the value where all rows are anchors")
+    for name, gradient in gradients.items():
+        require_close(slopes[name], gradient, f"the gradient of '{name}' where all are anchors")
+    nothing, _ = _run(build(), vectors, replace(targets, anchors=~everybody))
+    require(not nothing, f"the loss is {nothing.item()} where no row is an anchor; it must be 0")
 
 
 def _check_state(build: Callable[[], Loss], names: tuple[str, ...], kind: str) -> None:

@@ -157,6 +157,11 @@ class Open(Secret):
         self.register_buffer("last", torch.zeros(()))
 
 
+class DeafToAnchors(Good):
+    def in_batch(self, columns):
+        return True
+
+
 class Classes(Good):
     """A length of each class, that its items should have."""
 
@@ -220,6 +225,7 @@ def test_what_a_loss_needs_it_is_given(cls):
         (Secret, "state is missing from state_dict()"),
         (KnowsAllClasses, "the loss: NaN or infinite"),
         (Relative, "the loss: NaN or infinite"),
+        (DeafToAnchors, r"where no row is an anchor; it must be 0"),
     ],
 )
 def test_what_breaks_the_contract_is_noticed(cls, said):
