@@ -46,6 +46,7 @@ def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> Non
             cls.check(cls.__name__, Given(names, [kind] if kind else [], DIM))
             build = partial(_build, cls, parsed, names, kind)
             _check_value(build, *batch(names, kind))
+            _check_alone(build, *batch(names, kind))
             _check_few_rows(build, names, kind)
             _check_state(build, names, kind)
             if build().in_batch(count):
@@ -111,6 +112,18 @@ def _check_value(build: Callable[[], Loss], vectors: Embeddings, targets: Target
 
     strided, _ = _run(build(), vectors, targets, strided=True)
     require_close(strided, value, "embeddings that are not contiguous in memory")
+
+
+def _check_alone(build: Callable[[], Loss], vectors: Embeddings, targets: Targets) -> None:
+    """A loss that gathers no rows of other processes is a plain mean over rows."""
+    if build().gathers:
+        return
+    mean = torch.zeros(())
+    for rows in torch.arange(ROWS).split(5):
+        part = {name: vector[rows] for name, vector in vectors.items()}
+        mean = mean + _run(build(), part, _take(targets, rows))[0] * (len(rows) / ROWS)
+    right, _ = _run(build(), vectors, targets)
+    require_close(mean, right, "gathers is False, and the mean over parts of a batch is another")
 
 
 def _check_few_rows(build: Callable[[], Loss], names: tuple[str, ...], kind: str) -> None:

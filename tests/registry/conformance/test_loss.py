@@ -162,6 +162,12 @@ class DeafToAnchors(Good):
         return True
 
 
+class Alone(Good):
+    """Divides by the positive rows, of which each process has others."""
+
+    gathers = False
+
+
 class Classes(Good):
     """A length of each class, that its items should have."""
 
@@ -223,6 +229,7 @@ def test_what_a_loss_needs_it_is_given(cls):
         (Destroys, "the loss changes the embeddings of 'one'"),
         (CoarseInBf16, "the value in bf16, and in float32: they differ by"),
         (Secret, "state is missing from state_dict()"),
+        (Alone, "gathers is False, and the mean over parts of a batch is another"),
         (KnowsAllClasses, "the loss: NaN or infinite"),
         (Relative, "the loss: NaN or infinite"),
         (DeafToAnchors, r"where no row is an anchor; it must be 0"),
