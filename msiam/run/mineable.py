@@ -46,20 +46,21 @@ def own_part(run: Run, recipe: Recipe) -> Mineable:
     parts = training_parts(recipe.data, model, recipe.train.seed, table)
     check_rows(place, parts, instead)
     others = [examples for part, examples in parts.examples.items() if part != "train"]
-    held_out = {
+    of_leaders = {
         tower: np.unique(
             np.concatenate(
-                [e.columns[c] for e in others for c, t in model.columns.items() if t == tower]
+                [e.columns[c] for e in others for c, t in model.numbering.items() if t == tower]
             )
         )
-        for tower in model.towers
+        for tower in model.leaders
     }
+    held_out = {tower: of_leaders[model.leader(tower)] for tower in model.towers}
     return Mineable(table, parts.items, parts.examples["train"], parts.rows, held_out)
 
 
 def whole_table(table: Table, recipe: Recipe, model: Model, pair: tuple[str, str]) -> Mineable:
     """All rows of another table. One without the recipe's label or score holds positive pairs."""
-    columns = {column: model.columns[column] for column in pair}
+    columns = {column: model.numbering[column] for column in pair}
     data = recipe.data
     update: dict[str, Any] = {}
     for key in ("label", "score"):
@@ -78,6 +79,7 @@ def whole_table(table: Table, recipe: Recipe, model: Model, pair: tuple[str, str
         )
         for tower in dict.fromkeys(columns.values())
     }
+    items |= {model.columns[column]: items[tower] for column, tower in columns.items()}
     classes = Classes.collect({"table": table}, data.classes or {}, items, columns)
     examples = examples_of("table", table, items, classes, columns, data)
     return Mineable(table, items, examples, {table.name: len(table)}, {})

@@ -112,7 +112,8 @@ class Miner:
 
     def _set_aside(self, rejected: Path, allow: bool, console: Console) -> int:
         """List what cannot be read, and leave it out; how many rows that are."""
-        listed = [row for items in self.data.items.values() for row in items.rejected]
+        lists = (i.rejected for t, i in self.data.items.items() if self.model.leader(t) == t)
+        listed = [row for rejected_rows in lists for row in rejected_rows]
         rows = len({(entry.table, entry.row) for entry in listed})
         if listed:
             write_rejected(rejected, listed, self.data.rows, None if allow else ALLOWED_SHARE)

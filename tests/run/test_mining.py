@@ -396,3 +396,25 @@ def test_the_file_trains_a_triplet_recipe(things, place, tmp_path):
     again = msiam.mine(run, negatives=1)
     assert again.column_names == ["name", "picture", "negative"]
     assert len({row["name"] for row in again.to_list()}) == len(again)
+
+
+def test_towers_of_which_one_follows_the_other_share_what_is_known(place):
+    """An item that both of them read is one item, in the part that is held out as well."""
+    rows = [{"a": f"word {n}", "b": f"word {n - n % 3}"} for n in range(60)]
+    recipe = {
+        "data": {"table": str(write(place / "thirds.csv", rows))},
+        "columns": {"a": "fast", "b": "slow"},
+        "towers": {"fast": TEXT, "slow": {"follows": "fast"}},
+        "train": {"max_steps": 2, "batch_size": 16},
+    }
+    run = msiam.train(recipe, folder=place / "runs" / "follower")
+    for found, count in ((msiam.mine(run, negatives=20), 48), (msiam.mine(run, rows), 60)):
+        third = [
+            {side: int(text.split()[1]) // 3 for side, text in row.items()}
+            for row in found.to_list()
+        ]
+        assert len({row["a"] for row in found.to_list()}) == count
+        assert all(row["a"] == row["b"] != row["negative"] for row in third)
+        held_out = {a for name in ("validation", "test") for a, _ in part(run, name)}
+        kept = {row["negative"] for row in found.to_list()}
+        assert bool(held_out & kept) == (count == 60)
