@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from msiam.losses.base import Targets
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True)
+class Side:
     """One column: (B, D) embeddings and (B,) groups."""
 
     vectors: Tensor
     groups: Tensor
 
-    def part(self, start: int, stop: int) -> Side:
+    def part(self, start: int, stop: int | None = None) -> Side:
         """The rows from ``start`` to ``stop``."""
         return Side(self.vectors[start:stop], self.groups[start:stop])
+
+
+def below(*sides: Side) -> Side:
+    """The rows of all, those of the first on top."""
+    return Side(torch.cat([s.vectors for s in sides]), torch.cat([s.groups for s in sides]))
 
 
 def anchors_first(

@@ -10,7 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from msiam.losses.anchors import anchors_first
+from msiam.losses.anchors import Side, anchors_first, below
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softmax_cost
 from msiam.registry.options import Options
@@ -86,20 +86,22 @@ class InfoNCE(Loss):
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (a, b), positive, count = anchors_first(embeddings, targets)
         positive = positive[:count]
-        ways = [(a, b), (b, a)] if self.options.directions == "both" else [(a, b)]
-        weight = positive / (len(ways) * positive.sum().clamp(min=1))
+        both = self.options.directions == "both"
+        weight = positive / (positive.sum().clamp(min=1) * (2 if both else 1))
         scale = self._scale()
-        if len(ways) == 2 and count == len(a.vectors) and not self.options.pool:  # in one pass
-            groups = (a.groups, b.groups)
-            return softmax_cost(a.vectors, b.vectors, scale, groups, (weight, weight))
-        costs = []
-        for asked, others in ways:
-            vectors, groups = others
-            if self.options.pool:  # an item and itself are of one group, and so left out
-                vectors = torch.cat([vectors, asked.vectors])
-                groups = torch.cat([groups, asked.groups])
-            of_both = (asked.groups[:count], groups)
-            costs.append(
-                softmax_cost(asked.vectors[:count], vectors, scale, of_both, (weight, None))
-            )
-        return torch.stack(costs).sum()
+
+        def cost(asked: Side, candidates: Side, r: Tensor, c: Tensor | None = None) -> Tensor:
+            groups = (asked.groups, candidates.groups)
+            return softmax_cost(asked.vectors, candidates.vectors, scale, groups, (r, c))
+
+        if both and not self.options.pool and count == len(a.groups):
+            return cost(a, b, weight, weight)
+        first, other = a.part(0, count), b.part(0, count)
+        if not self.options.pool:
+            one_way = cost(first, b, weight)
+            return one_way + cost(other, a, weight) if both else one_way
+        # An item and itself are of one group, and so left out.
+        candidates = below(other, first, b.part(count), a.part(count))
+        if both:
+            return cost(below(first, other), candidates, torch.cat([weight, weight]))
+        return cost(first, candidates, weight)

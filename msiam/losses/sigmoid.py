@@ -60,11 +60,9 @@ class Sigmoid(Loss):
         (left, right), same, count = anchors_first(embeddings, targets)
         a, b = widened(left.vectors, right.vectors)
         scale, bias = self.log_scale.exp().to(a.dtype), self.bias.to(a.dtype)
-        own = scale * (a[:count] * b[:count]).sum(dim=1) + bias
-        cost = nn.functional.softplus((-own).where(same[:count], own)).sum()
         groups = (left.groups[:count], right.groups)
-        cost = cost + softplus_cost(a[:count], b, scale, bias, groups)
+        cost = softplus_cost(a[:count], b, scale, bias, groups, same[:count])
         if count < len(a):  # the anchors of b beside the others of a
             groups = (right.groups[:count], left.groups[count:])
-            cost = cost + softplus_cost(b[:count], a[count:], scale, bias, groups, paired=False)
+            cost = cost + softplus_cost(b[:count], a[count:], scale, bias, groups, same=None)
         return cost / max(count, 1)

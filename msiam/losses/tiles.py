@@ -20,6 +20,9 @@ from torch.autograd.function import once_differentiable
 #: How many similarities are held at once: 4 MB of float32.
 TILE = 1 << 20
 
+#: Of so few similarities, finding out which ones are known costs more than it saves.
+FEW = 1 << 17
+
 #: exp(s) for |s| up to this, and a sum of 10¹⁷ of them, is a plain number even in float32.
 LEVEL = 40.0
 
@@ -54,32 +57,37 @@ def widened(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Known:
-    """The pairs off the diagonal that belong together; in most batches, few rows have any.
+    """The pairs off the diagonal that belong together. In most large batches, few rows have any.
 
     Attributes:
         ga, gb: (N,) and (M,), the groups of the rows and of the columns.
         paired: row i and column i are a pair of their own; else there is no diagonal.
-        rows: (N,) booleans, the rows that have such a pair; None where there is none at all.
+        rows: (N,) booleans, the rows that may have such a pair; None: all may.
     """
 
     def __init__(self, ga: Tensor, gb: Tensor, paired: bool = True) -> None:
         self.ga, self.gb, self.paired = ga, gb, paired
-        many = matches(ga, gb)
-        if paired:
-            many -= (ga == gb[: len(ga)]).long()
-        rows = many > 0
-        self.rows = rows if rows.any() else None
+        self.rows: Tensor | None = None
+        if len(ga) * len(gb) > FEW:
+            many = matches(ga, gb)
+            if paired:
+                many -= (ga == gb[: len(ga)]).long()
+            self.rows = many > 0
 
     def fill(self, s: Tensor, tile: tuple[slice, slice]) -> None:
         """Set their entries in a tile to −∞."""
+        i, j = tile
+        offset = i.start - j.start
         if self.rows is None:
+            known = self.ga[i, None] == self.gb[j]
+            if self.paired:
+                known.diagonal(offset).fill_(False)
+            s.masked_fill_(known, -torch.inf)
             return
-        rows, columns = tile
-        some = self.rows[rows].nonzero().squeeze(1)
-        known = self.ga[rows][some, None] == self.gb[columns]
+        some = self.rows[i].nonzero()[:, 0]
+        known = self.ga[i][some, None] == self.gb[j]
         if self.paired:
-            own = some + (rows.start - columns.start)
-            known &= own[:, None] != torch.arange(s.shape[1], device=s.device)
+            known &= (some + offset)[:, None] != torch.arange(s.shape[1], device=s.device)
         s[some] = s[some].masked_fill_(known, -torch.inf)
 
 
@@ -132,30 +140,28 @@ class _SoftmaxCost(torch.autograd.Function):
         a, b = widened(a, b)
         scale, r, c = (t if t is None else t.to(a.dtype) for t in (scale, r, c))
         tiles, known = square_tiles(len(a), len(b)), Known(ga, gb)
-        level = bool(_most(a) * _most(b) * scale.abs() <= LEVEL)  # not so for what is no number
-        empty = 0.0 if level else -torch.inf
-        of_rows = a.new_full((len(a),), empty)
-        of_columns = None if c is None else a.new_full((len(b),), empty)
-        s = a.new_empty(0)
+        of_rows, own = torch.empty_like(a[:, 0]), torch.empty_like(a[:, 0])
+        of_columns = None if c is None else torch.empty_like(b[:, 0])
+        s, level = a.new_empty(0), True
         with torch.autocast(a.device.type, enabled=False):
             for tile in tiles:
                 i, j = tile
-                s = _similarities(a, b, scale, known, tile, level)
-                if level:
-                    of_rows[i] += s.sum(dim=1)
-                else:
-                    of_rows[i] = torch.logaddexp(of_rows[i], s.logsumexp(dim=1))
-                if of_columns is not None and level:
-                    of_columns[j] += s.sum(dim=0)
-                elif of_columns is not None:
-                    of_columns[j] = torch.logaddexp(of_columns[j], s.logsumexp(dim=0))
-            if level:
-                of_rows = of_rows.log_()
-                of_columns = None if of_columns is None else of_columns.log_()
-            own = scale * (a * b[: len(a)]).sum(dim=1)
+                s = (a[i] * scale) @ b[j].T
+                offset, crossed = diagonal(tile)
+                own[crossed] = s.diagonal(offset)
+                # exp once, for rows and columns alike, where it can neither overflow nor vanish.
+                even = bool(torch.linalg.vector_norm(s, torch.inf) <= LEVEL)
+                level &= even
+                known.fill(s, tile)
+                if even:
+                    s.exp_()
+                _add(of_rows, i, s.sum(dim=1).log_() if even else s.logsumexp(dim=1), j.start)
+                if of_columns is not None:
+                    part = s.sum(dim=0).log_() if even else s.logsumexp(dim=0)
+                    _add(of_columns, j, part, i.start)
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
-                cost = cost + c @ (of_columns - own)
+                cost += c @ (of_columns - own)
         ctx.known, ctx.level = known, level
         only = s if len(tiles) == 1 else None  # no need to make it again
         ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
@@ -166,18 +172,23 @@ class _SoftmaxCost(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, r, c, of_rows, of_columns, only = ctx.saved_tensors
         grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        factor = scale * grads[0]
+        r, c = r * factor, c if c is None else c * factor
         on_diagonal = r if c is None else r + c
+        if ctx.level:
+            r = r * of_rows.neg().exp_()
+            c = c if c is None else c * of_columns.neg().exp_()
         with torch.autocast(a.device.type, enabled=False):
             for tile in square_tiles(len(a), len(b)):
                 i, j = tile
                 s = only
                 if s is None:
-                    s = _similarities(a, b, scale, ctx.known, tile, ctx.level)
+                    s = (a[i] * scale) @ b[j].T
+                    ctx.known.fill(s, tile)
+                    s = s.exp_() if ctx.level else s
                 if ctx.level:
-                    share = (r[i] * of_rows[i].neg().exp_())[:, None]
-                    if c is not None:
-                        share = share + c[j] * of_columns[j].neg().exp_()
-                    slope = share.mul_(s) if c is not None else share * s
+                    share = r[i, None] if c is None else r[i, None] + c[j]
+                    slope = share * s if c is None else share.mul_(s)
                 else:
                     slope = (s - of_rows[i, None]).exp_().mul_(r[i, None])
                     if c is not None:
@@ -187,28 +198,13 @@ class _SoftmaxCost(torch.autograd.Function):
                 grad_a[i].addmm_(slope, b[j])
                 grad_b[j].addmm_(slope.T, a[i])
             # s is linear in the scale, so its slope is what the embeddings' slopes add up to.
-            grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1))
-            upstream = grads[0].to(a.dtype)
-            grad_a.mul_(scale * upstream)
-            grad_b.mul_(scale * upstream)
-        return grad_a, grad_b, grad_scale * upstream, None, None, None, None
+            grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
+        return grad_a, grad_b, grad_scale, None, None, None, None
 
 
-def _most(vectors: Tensor) -> float:
-    """The greatest length of a vector; not a number where there is one that is none."""
-    if not len(vectors):
-        return 0.0
-    return vectors.pow(2).sum(dim=1).max().sqrt().item()
-
-
-def _similarities(
-    a: Tensor, b: Tensor, scale: Tensor, known: Known, tile: tuple[slice, slice], level: bool
-) -> Tensor:
-    """A tile of s, or where it is level of exp(s), without known matches off the diagonal."""
-    i, j = tile
-    s = (a[i] * scale) @ b[j].T
-    known.fill(s, tile)
-    return s.exp_() if level else s
+def _add(sums: Tensor, some: slice, part: Tensor, before: int) -> None:
+    """Add to logarithms of sums those of further parts; the first one has none before it."""
+    sums[some] = torch.logaddexp(sums[some], part) if before else part
 
 
 def softplus_cost(
@@ -217,19 +213,23 @@ def softplus_cost(
     scale: Tensor,
     bias: Tensor,
     groups: tuple[Tensor, Tensor],
-    paired: bool = True,
+    same: Tensor | None,
 ) -> Tensor:
-    """Σᵢⱼ log(1 + exp(scale · aᵢ·bⱼ + bias)) over i and j of different groups.
+    """Σᵢⱼ log(1 + exp(−zᵢⱼ·(scale · aᵢ·bⱼ + bias))) over the pairs that are not known to match.
+
+    z is −1, but for the pairs on the diagonal that are the same, where it is 1.
 
     Args:
         a, b: (N, D) and (M, D) embeddings of two columns, in float32 or wider.
         scale, bias: scalars.
-        groups: (N,) and (M,) group of each row of a, and of b.
-        paired: row i of a is the partner of row i of b, and their own pair is left out as well.
+        groups: (N,) and (M,) group of each row of a, and of b. Where they agree off the diagonal,
+            the pair is left out.
+        same: (N,) booleans, whether row i of a and row i of b belong together. None: they are no
+            pair of their own, and there is no diagonal.
     """
     leaves = (a, b, scale, bias)
     learns = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    return _SoftplusCost.apply(*leaves, *groups, paired, learns)
+    return _SoftplusCost.apply(*leaves, *groups, same, learns)
 
 
 class _SoftplusCost(torch.autograd.Function):
@@ -242,22 +242,26 @@ class _SoftplusCost(torch.autograd.Function):
         bias: Tensor,
         ga: Tensor,
         gb: Tensor,
-        paired: bool,
+        same: Tensor | None,
         learns: bool,
     ) -> Tensor:
         total, grad_bias = a.new_zeros(()), a.new_zeros(())
         grad_a, grad_b = (torch.zeros_like(t if learns else t[:0]) for t in (a, b))
-        known = Known(ga, gb, paired)
+        known = Known(ga, gb, paired=same is not None)
+        signs = None if same is None else 1 - 2 * same.to(a.dtype)
         with torch.autocast(a.device.type, enabled=False):
             for tile in square_tiles(len(a), len(b)):
                 i, j = tile
                 s = torch.addmm(bias, a[i] * scale, b[j].T)
                 known.fill(s, tile)
-                if paired:
-                    s.diagonal(diagonal(tile)[0]).fill_(-torch.inf)
+                offset, crossed = diagonal(tile)
+                if signs is not None:
+                    s.diagonal(offset).mul_(signs[crossed])
                 total += nn.functional.softplus(s).sum()
                 if learns:
                     slope = s.sigmoid_()
+                    if signs is not None:
+                        slope.diagonal(offset).mul_(signs[crossed])
                     grad_a[i].addmm_(slope, b[j])
                     grad_b[j].addmm_(slope.T, a[i])
                     grad_bias += slope.sum()
