@@ -50,10 +50,10 @@ class ArcFace(ClassLoss):
     gathers = False  # a mean over rows: in training, no row's class is unknown
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        items, labels, nothing = self.known(embeddings, targets)
+        items, labels = self.known(embeddings, targets)
         cosines, others = class_sums(items, self.weights, labels, self.options.scale, of="items")
         own = self.options.scale * narrowed(cosines, self.options.margin)
-        return nn.functional.softplus(others - own).sum() / max(len(own), 1) + nothing
+        return nn.functional.softplus(others - own).sum() / max(len(own), 1)
 
 
 def narrowed(cosines: Tensor, margin: float) -> Tensor:

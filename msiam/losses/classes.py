@@ -36,15 +36,12 @@ class ClassLoss(Loss):
         vectors = torch.randn(len(groups), dim, device=groups.device)
         self.weights = nn.Parameter(nn.functional.normalize(vectors, dim=1))
 
-    def known(
-        self, embeddings: Mapping[str, Tensor], targets: Targets
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def known(self, embeddings: Mapping[str, Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
         """The items of all columns whose class is known and whose row asks.
 
         Returns:
-            Their embeddings, (N, D), at length 1 and in float32 at least, and their classes, (N,)
-            numbers of rows of ``weights``. And 0, as a scalar, or NaN where any item of the batch
-            is no number.
+            Their embeddings, (N, D), in float32 at least, and their classes, (N,) numbers of rows
+            of ``weights``.
 
         Raises:
             TrainingError: there are no classes, since ``begin`` was not called.
@@ -56,7 +53,6 @@ class ClassLoss(Loss):
         embeddings, targets = targets.asking(embeddings)
         items = torch.cat([widened(v, v)[0] for v in embeddings.values()])
         groups = torch.cat([targets.groups[column] for column in embeddings])
-        labels = torch.searchsorted(self.groups, groups).clamp(max=len(self.groups) - 1)
+        labels = torch.searchsorted(self.groups, groups).clamp_(max=len(self.groups) - 1)
         known = self.groups[labels] == groups
-        units = nn.functional.normalize(items, dim=1)
-        return units[known], labels[known], 0 * items.sum()
+        return (items, labels) if known.all() else (items[known], labels[known])

@@ -50,12 +50,12 @@ class ProxyAnchor(ClassLoss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         scale, margin = self.options.scale, self.options.margin
-        items, labels, nothing = self.known(embeddings, targets)
+        items, labels = self.known(embeddings, targets)
         cosines, apart = class_sums(items, self.weights, labels, scale, of="classes")
         together = log_sums_by_class(-scale * (cosines - margin), labels)
         pull = nn.functional.softplus(together).sum() / max(len(together), 1)
         push = nn.functional.softplus(apart + scale * margin).mean()
-        return pull + push + nothing
+        return pull + push
 
 
 def log_sums_by_class(exponents: Tensor, labels: Tensor) -> Tensor:

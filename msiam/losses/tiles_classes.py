@@ -1,8 +1,8 @@
 """Items against one learnt vector of each class, in memory that grows with their numbers alone.
 
-The matrix of similarities is walked in blocks of classes, of which there may be 100,000: a block's
+The matrix of cosines is walked in blocks of classes, of which there may be 100,000: a block's
 vectors are brought to length 1, compared with all items and, in the backward pass, compared again.
-No matrix of items by classes lives, nor a second one of classes by width but for the gradient.
+No matrix of items by classes lives, nor any of classes by width but the vectors' own gradient.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def class_sums(
     """Of each item the cosine with its class, and log Σ exp(scale · cosine) over other classes.
 
     Args:
-        items: (N, D) of length 1, in float32 or wider.
-        weights: (C, D), a vector of each class, of any length.
+        items: (N, D) in float32 or wider, and of any length, as are the weights.
+        weights: (C, D), a vector of each class.
         labels: (N,) below C, each item's class.
         of: what is summed up: of each item the classes but its own, or of each class the items of
             other classes.
@@ -43,53 +43,80 @@ class _ClassSums(torch.autograd.Function):
     def forward(
         ctx: Any, items: Tensor, weights: Tensor, labels: Tensor, scale: float, of: str
     ) -> tuple[Tensor, Tensor]:
-        sums = items.new_full((len(items if of == "items" else weights),), -torch.inf)
-        with torch.autocast(items.device.type, enabled=False):
-            units, _ = _units(weights[labels].to(items.dtype))
-            cosines = (items * units).sum(dim=1)
-            for block in row_blocks(len(weights), len(items)):
-                units, _ = _units(weights[block].to(items.dtype))
-                s = (units * scale) @ items.T
-                s.masked_fill_(_own(labels, block), -torch.inf)
-                if of == "items":
-                    sums = torch.logaddexp(sums, s.logsumexp(dim=0))
+        units, lengths = _units(items)
+        cosines, least = torch.zeros_like(units[:, 0]), units.new_tensor(-torch.inf)
+        sums = units.new_full((len(units if of == "items" else weights),), -torch.inf)
+        blocks = list(row_blocks(len(weights), len(units)))
+        with torch.autocast(units.device.type, enabled=False):
+            for block in blocks:
+                tile = _Tile(units, weights, labels, block, scale)
+                cosines += tile.replace(tile.s, least)
+                if of == "classes":
+                    sums[block] = tile.s.logsumexp(dim=1)
+                elif len(blocks) == 1:
+                    sums = tile.s.logsumexp(dim=0)
                 else:
-                    sums[block] = s.logsumexp(dim=1)
-        ctx.save_for_backward(items, weights, labels, sums)
-        ctx.scale, ctx.of = scale, of
-        return cosines, sums
+                    sums = torch.logaddexp(sums, tile.s.logsumexp(dim=0))
+        ctx.save_for_backward(units, lengths, weights, labels, sums)
+        ctx.scale, ctx.of, ctx.blocks = scale, of, blocks
+        ctx.only = tile if len(blocks) == 1 else None  # a block of them all is kept
+        return cosines.div_(scale), sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        items, weights, labels, sums = ctx.saved_tensors
+        units, lengths, weights, labels, sums = ctx.saved_tensors
         of_cosines, of_sums = grads[0], grads[1] * ctx.scale
         # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
-        sums = sums.masked_fill(sums.isneginf(), torch.inf)
-        grad_items, grad_weights = torch.zeros_like(items), torch.empty_like(weights)
-        with torch.autocast(items.device.type, enabled=False):
-            for block in row_blocks(len(weights), len(items)):
-                units, lengths = _units(weights[block].to(items.dtype))
-                s = (units * ctx.scale) @ items.T
+        sums = sums.masked_fill(sums == -torch.inf, torch.inf)
+        grad_items, grad_weights = torch.zeros_like(units), torch.empty_like(weights)
+        with torch.autocast(units.device.type, enabled=False):
+            for block in ctx.blocks:
+                tile = ctx.only or _Tile(units, weights, labels, block, ctx.scale)
                 if ctx.of == "items":
-                    slope = s.sub_(sums).exp_().mul_(of_sums)
+                    slope = (tile.s - sums).exp_().mul_(of_sums)
                 else:
-                    slope = s.sub_(sums[block, None]).exp_().mul_(of_sums[block, None])
-                slope = of_cosines.where(_own(labels, block), slope)
-                grad_items.addmm_(slope.T, units)
-                along = slope @ items
-                # What of the slope points along a vector only makes it longer, and is left out.
-                along -= (along * units).sum(dim=1, keepdim=True) * units
-                grad_weights[block] = (along / lengths).to(weights.dtype)
-        return grad_items, grad_weights, None, None, None
+                    slope = (tile.s - sums[block, None]).exp_().mul_(of_sums[block, None])
+                tile.replace(slope, of_cosines)
+                grad_items.addmm_(slope.T, tile.units)
+                grad_weights[block] = _across(slope @ units, tile.units, tile.lengths)
+        return _across(grad_items, units, lengths), grad_weights, None, None, None
+
+
+class _Tile:
+    """A block of c classes against all items.
+
+    Attributes:
+        s: (c, N), their cosines times the scale.
+        units, lengths: (c, D) and (c, 1), the classes' vectors at length 1, and how long they were.
+    """
+
+    def __init__(
+        self, items: Tensor, weights: Tensor, labels: Tensor, block: slice, scale: float
+    ) -> None:
+        self.units, self.lengths = _units(weights[block].to(items.dtype))
+        self.s = (self.units * scale) @ items.T
+        place = labels - block.start
+        self._row = place.clamp(0, len(self.units) - 1)[None]
+        self._inside = self._row == place
+
+    def replace(self, matrix: Tensor, values: Tensor) -> Tensor:
+        """Set the entries of items and their own classes; (N,), what they were, or 0 if not here.
+
+        An item whose class is in another block has one entry set to what it is.
+        """
+        old = matrix.gather(0, self._row)
+        matrix.scatter_(0, self._row, values.where(self._inside, old))
+        return old.where(self._inside, 0)[0]
 
 
 def _units(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors at length 1, and their lengths, (c, 1)."""
-    lengths = vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    """Vectors at length 1, and their lengths, (n, 1)."""
+    lengths = vectors.norm(dim=1, keepdim=True).clamp_(min=1e-12)
     return vectors / lengths, lengths
 
 
-def _own(labels: Tensor, block: slice) -> Tensor:
-    """(c, N) booleans: which items are of which class of a block."""
-    return torch.arange(block.start, block.stop, device=labels.device)[:, None] == labels
+def _across(slope: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
+    """The slope of vectors from that of their units; what points along them only lengthens."""
+    along = (slope * units).sum(dim=1, keepdim=True)
+    return slope.addcmul(along, units, value=-1).div_(lengths)

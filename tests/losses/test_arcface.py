@@ -242,4 +242,3 @@ def test_what_is_no_number_stays_no_number(loss, unit, broken, row):
     a = unit(7)
     a[row, 0] = broken
     assert not loss()(a, unit(5, seed=9)).isfinite()
-    assert not loss(groups=[0] * 7)(a, unit(5, seed=9)).isfinite()  # of no class that is known

@@ -13,7 +13,8 @@ from msiam.losses.tiles_classes import class_sums
 
 
 def dense(items, weights, labels, scale, of):
-    cosines = torch.nn.functional.normalize(weights, dim=1) @ items.T
+    items, weights = (t / t.norm(dim=1, keepdim=True) for t in (items, weights))
+    cosines = weights @ items.T
     own = torch.arange(len(weights))[:, None] == labels
     others = (scale * cosines).masked_fill(own, -torch.inf)
     # A sum of nothing has no gradient, and log-sum-exp none that is a number.
