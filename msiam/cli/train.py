@@ -25,9 +25,19 @@ def train(
     label: Annotated[
         str | None, typer.Option(help="Labelled pairs: column=VALUE, the value that means same.")
     ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(help="Scored pairs: column=NUMBER, the same from there on; of three, column."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Items of classes: the table's column with them; or COLUMN=column,…"),
+    ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="A loss by name [infonce; with labels contrastive; of three, triplet]."),
+        typer.Option(
+            help="A loss by name [see msiam plugins; infonce for pairs, triplet for three]."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/NAME].")] = None,
     set_: Annotated[
@@ -55,8 +65,11 @@ def train(
         resolved = Recipe.read(recipe, set_)
     elif data and columns:
         content = recipe_content(
-            data, pairs(columns, "--columns", "title=lstm,body=lstm"), shared, label, loss
+            data, pairs(columns, "--columns", "title=lstm,body=lstm"), shared, loss
         )
+        content["data"] |= what_is_said(label, score, classes)
+        if len(content["columns"]) == 3 and not loss and len(content["data"]) == 1:
+            content["loss"] = "triplet"  # what three columns are for; a recipe's own takes two
         for override in set_ or []:
             apply_override(content, override)
         resolved = Recipe.parse(content, "command line")
@@ -84,7 +97,8 @@ def train(
         begun = place.recipe.is_file() and not place.finished
         what = "; go on" if begun else " before training began; begin again"
         how = " and --resume" if begun else ""
-        progress.print(f"msiam: stopped{what} with the same command{how}", soft_wrap=True)
+        if not follows():
+            progress.print(f"msiam: stopped{what} with the same command{how}", soft_wrap=True)
         raise typer.Exit(130) from None
     if follows():
         return
@@ -97,11 +111,9 @@ def train(
 
 
 def recipe_content(
-    table: str, columns: dict[str, str], shared: bool, label: str | None, loss: str | None
+    table: str, columns: dict[str, str], shared: bool, loss: str | None
 ) -> dict[str, Any]:
-    """The recipe that the options stand for."""
-    from msiam.recipe import scalar
-
+    """The recipe that the options stand for, but for what is said of the rows."""
     encoders = sorted(set(columns.values()))
     if shared and len(encoders) > 1:
         raise RecipeError(
@@ -114,14 +126,23 @@ def recipe_content(
         "columns": tower_of,
         "towers": {tower_of[column]: {"encoder": name} for column, name in columns.items()},
     }
+    return content | ({"loss": loss} if loss else {})
+
+
+def what_is_said(label: str | None, score: str | None, classes: str | None) -> dict[str, Any]:
+    """The keys of ``data`` that --label, --score and --classes stand for."""
+    from msiam.recipe import scalar
+
+    said: dict[str, Any] = {}
     if label:
         ((column, value),) = pairs(label, "--label", "is_duplicate=1").items()
-        content["data"]["label"] = {"column": column, "same": scalar(value)}
-    if loss:
-        content["loss"] = loss
-    elif len(columns) == 3 and not label:
-        content["loss"] = "triplet"  # what three columns are for; a recipe's own default takes two
-    return content
+        said["label"] = {"column": column, "same": scalar(value)}
+    if score:
+        column, _, value = score.partition("=")
+        said["score"] = {"column": column, "same": scalar(value)}
+    if classes:
+        said["classes"] = pairs(classes, "--classes", "image=kind") if "=" in classes else classes
+    return said
 
 
 def tower_names(columns: Iterable[str]) -> dict[str, str]:

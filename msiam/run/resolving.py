@@ -16,34 +16,39 @@ from msiam.towers.model import Model
 def asked(
     what: Any,
     folder: Any,
-    label: Any,
+    said: Mapping[str, Any],
     loss: Any,
     settings: dict[str, Any],
     table_given: bool,
     test_given: bool,
 ) -> Recipe:
-    """The recipe that ``train`` was asked for, whichever way it was said."""
+    """The recipe that ``train`` was asked for, whichever way it was said.
+
+    Args:
+        said: label, score and classes, of which at most one is not None.
+    """
+    said = {key: value for key, value in said.items() if value is not None}
+    given = ({"table": GIVEN} if table_given else {}) | ({"test": GIVEN} if test_given else {})
     if isinstance(what, Model):
-        if label and not isinstance(label, Mapping):
+        label = said.get("label", {})
+        if not isinstance(label, Mapping):
             raise RecipeError(
                 f'label: found {label!r}; give {{"column": ..., "same": the value that means same}}'
             )
-        data = {"table": GIVEN, **({"label": dict(label)} if label else {})}
-        content = {**what.describe(), "data": data, "train": settings}
+        content = {**what.describe(), "data": {"table": GIVEN, **said, **given}, "train": settings}
         content |= {"name": Path(folder).name} if folder else {}
         content |= {"loss": loss} if loss else {}
-        content["data"] |= {"test": GIVEN} if test_given else {}
         return Recipe.parse(content, "train")
-    if label or loss or settings:
+    if said or loss or settings:
         raise RecipeError(
-            "train: label, loss and settings go with a Model; a recipe has them itself"
+            "train: label, score, classes, loss and settings go with a Model; a recipe has them "
+            "itself"
         )
     recipe = (
         what
         if isinstance(what, Recipe)
         else (Recipe.parse(dict(what)) if isinstance(what, Mapping) else Recipe.read(what))
     )
-    given = ({"table": GIVEN} if table_given else {}) | ({"test": GIVEN} if test_given else {})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=given)})
 
 

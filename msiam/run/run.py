@@ -51,15 +51,15 @@ class Run:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: Calibration | None = None
 
-    def encode(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    def encode(self, columns: Mapping[str, Sequence[Any]], **how: Any) -> dict[str, np.ndarray]:
         """Embed items by column; see ``Model.encode``."""
-        return self.model.encode(columns)
+        return self.model.encode(columns, **how)
 
     def match(self, a: Any, b: Any) -> Match:
         """How similar two items are, the same or not, and how sure.
 
         Each item goes through the first column that reads it, and not both through one column
-        where another reads the second as well.
+        where another reads the second as well. In a model of one column both go through that.
 
         Raises:
             RunError: a bare model has no threshold.
@@ -72,7 +72,7 @@ class Run:
             )
         one = self.model.column_for(a)
         other = self.model.column_for(b, but=one)
-        if one == other:
+        if one == other and len(self.model.columns) > 1:
             pair = " ↔ ".join(self.model.columns)
             raise DataError(
                 f"both items go through column '{one}', and this model's threshold is for {pair}; "

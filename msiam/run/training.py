@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import transformers
 from rich.console import Console
-from torch import nn
 
 from msiam.data.batches import Collator
 from msiam.data.parts import Parts, training_parts
@@ -25,8 +24,10 @@ from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
 from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
+from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
-from msiam.recipe import Recipe, Train
+from msiam.recipe import Recipe
+from msiam.run.facts import facts, introduce
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
@@ -39,9 +40,6 @@ from msiam.training.pace import KeepPace
 from msiam.training.progress import ShowProgress, items_bar
 from msiam.training.trainer import Trainer, training_arguments
 
-#: A pretrained encoder that learns faster than this loses what it was chosen for.
-KEEPS_PRETRAINED = 3e-4
-
 
 def train(
     what: Model | Recipe | Mapping[str, Any] | str | Path,
@@ -50,6 +48,8 @@ def train(
     test: Source | None = None,
     folder: str | Path | None = None,
     label: Mapping[str, Any] | None = None,
+    score: str | Mapping[str, Any] | None = None,
+    classes: str | Mapping[str, str] | None = None,
     loss: str | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -68,8 +68,9 @@ def train(
             the recipe's table.
         test: held-out rows, likewise.
         folder: where the run goes; ``runs/NAME`` by default.
-        label, loss, settings: for a ``Model``, the recipe's keys: ``label={"column": "dup",
-            "same": 1}``, ``loss="infonce"``, and any key of ``train`` (``epochs=3``).
+        label, score, classes, loss, settings: for a ``Model``, the recipe's keys:
+            ``label={"column": "dup", "same": 1}``, ``score={"column": "alike", "same": 3}``,
+            ``classes="kind"``, ``loss="infonce"``, and any key of ``train`` (``epochs=3``).
         resume: go on from the last checkpoint; on the CPU this gives bit for bit the weights of a
             training that was never interrupted.
         console: where progress is shown; silent by default.
@@ -78,7 +79,8 @@ def train(
         MsiamError: a recipe, table, plugin or folder is not as it should be; the message says
             what would be right.
     """
-    recipe = asked(what, folder, label, loss, settings, data is not None, test is not None)
+    said = {"label": label, "score": score, "classes": classes}
+    recipe = asked(what, folder, said, loss, settings, data is not None, test is not None)
     place = RunFolder(folder or Path("runs") / recipe.name)
     with contextlib.ExitStack() as held:
         held.enter_context(processes.together())
@@ -124,7 +126,7 @@ def train(
 def _train(
     recipe: Recipe,
     model: Model,
-    loss: nn.Module,
+    loss: WeightedSum,
     evaluators: dict[str, Evaluator],
     parts: Parts,
     place: RunFolder,
@@ -135,7 +137,7 @@ def _train(
 ) -> Run:
     _give_weights(model, parts, place, resume)
     model.to(pick_device())  # where frozen encoders run before training begins
-    _introduce(model, parts, recipe.train, console)
+    introduce(model, parts, recipe.train, console)
     digest = parts.digest()
     main = processes.is_main()
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,7 +170,7 @@ def _train(
     run = Run(place, model, recipe, dict(found.metrics), calibration)
     watched = next(iter(evaluators.values())).primary
     report_run(place.report, run, parts, found, history, watched)
-    run.metrics["training"] = _facts(parts, model, history, keeper.seconds)
+    run.metrics["training"] = facts(parts, model, history, keeper.seconds)
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
     place.tidy()
@@ -183,7 +185,7 @@ def _last_checkpoint(place: RunFolder) -> Path | None:
 def _optimise(
     recipe: Recipe,
     model: Model,
-    loss: nn.Module,
+    loss: WeightedSum,
     evaluators: dict[str, Evaluator],
     parts: Parts,
     sampler: BatchSampler,
@@ -261,39 +263,3 @@ def _fit(model: Model, parts: Parts) -> None:
             "towers: nothing is left to train, since every encoder is frozen and has no head; "
             "set head: linear, or leave one freeze out"
         )
-
-
-def _introduce(model: Model, parts: Parts, settings: Train, console: Console) -> None:
-    """Say what each tower is, and warn where its weights are about to be spoilt."""
-    for name, items in parts.items.items():
-        tower = model.tower(name)
-        size, learns = tower.parameter_count(), tower.parameter_count(trained=True)
-        trained = f" ({learns:,} trained)" if learns < size else ""
-        console.print(
-            f"tower {name}: {tower.summary}, {size:,} parameters{trained}, "
-            f"{len(items.values):,} distinct items",
-            highlight=False,
-            soft_wrap=True,
-        )
-        rate = tower.options.learning_rate or settings.learning_rate
-        if learns and tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
-            console.print(
-                f"tower {name}: is pretrained, and at the learning rate {rate:g} it soon forgets "
-                f"what it knows; 1e-5 to 1e-4 suits it: set towers.{name}.learning_rate",
-                style="yellow",
-                soft_wrap=True,
-            )
-
-
-def _facts(
-    parts: Parts, model: Model, history: list[dict[str, Any]], seconds: float
-) -> dict[str, float]:
-    """What the training was, for metrics.json."""
-    sizes = {f"{part}_rows": len(examples) for part, examples in parts.examples.items()}
-    return {
-        **sizes,
-        "rejected_rows": len(parts.rejected),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": max((entry.get("step", 0) for entry in history), default=0),
-        "seconds": round(seconds, 1),
-    }

@@ -1,0 +1,50 @@
+"""What a training was: said as it begins, and kept with its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from msiam.data.parts import Parts
+from msiam.recipe import Train
+from msiam.towers.model import Model
+
+#: A pretrained encoder that learns faster than this loses what it was chosen for.
+KEEPS_PRETRAINED = 3e-4
+
+
+def introduce(model: Model, parts: Parts, settings: Train, console: Console) -> None:
+    """Say what each tower is, and warn where its weights are about to be spoilt."""
+    for name, items in parts.items.items():
+        tower = model.tower(name)
+        size, learns = tower.parameter_count(), tower.parameter_count(trained=True)
+        trained = f" ({learns:,} trained)" if learns < size else ""
+        console.print(
+            f"tower {name}: {tower.summary}, {size:,} parameters{trained}, "
+            f"{len(items.values):,} distinct items",
+            highlight=False,
+            soft_wrap=True,
+        )
+        rate = tower.options.learning_rate or settings.learning_rate
+        if learns and tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
+            console.print(
+                f"tower {name}: is pretrained, and at the learning rate {rate:g} it soon forgets "
+                f"what it knows; 1e-5 to 1e-4 suits it: set towers.{name}.learning_rate",
+                style="yellow",
+                soft_wrap=True,
+            )
+
+
+def facts(
+    parts: Parts, model: Model, history: list[dict[str, Any]], seconds: float
+) -> dict[str, float]:
+    """What the training was, for metrics.json."""
+    sizes = {f"{part}_rows": len(examples) for part, examples in parts.examples.items()}
+    return {
+        **sizes,
+        "rejected_rows": len(parts.rejected),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": max((entry.get("step", 0) for entry in history), default=0),
+        "seconds": round(seconds, 1),
+    }
