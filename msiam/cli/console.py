@@ -23,7 +23,7 @@ COUNTS = ("pairs", "queries", "gallery", "median_rank")
 
 def follows() -> bool:
     """Whether torchrun started this process, and it is not the first one, which prints."""
-    return os.environ.get("RANK", "0") != "0"
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("RANK", "0") != "0"
 
 
 def print_json(value: Any) -> None:

@@ -34,7 +34,7 @@ _GONE = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused)|socket|b
 
 def launched() -> bool:
     """Whether torchrun has started several processes, this one among them."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def count() -> int:
@@ -88,9 +88,10 @@ def together() -> Iterator[None]:
     except RuntimeError as error:
         if count() == 1 or not _GONE.search(str(error)):
             raise
+        reason = re.sub(r"^\[.*?\] ", "", str(error)).partition(". ")[0][:100]
         raise TrainingError(
-            "another process of this training has ended; what it printed says why; the last "
-            "checkpoint is kept"
+            f"another process of this training has ended ({reason}); what it printed says why; the "
+            "last checkpoint is kept"
         ) from error
 
 
