@@ -98,7 +98,6 @@ def train(
         what = "; go on" if begun else " before training began; begin again"
         how = " and --resume" if begun else ""
         if not follows():
-            if not follows():
             progress.print(f"msiam: stopped{what} with the same command{how}", soft_wrap=True)
         raise typer.Exit(130) from None
     if follows():
