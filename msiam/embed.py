@@ -14,6 +14,7 @@ from msiam.errors import RecipeError
 from msiam.gallery.catalogue import record_ids
 from msiam.paths import replacing
 from msiam.towers.embedding import Progress, chunks
+from msiam.towers.inference import EXACT, How
 from msiam.towers.model import Model
 
 
@@ -32,6 +33,7 @@ def embed_table(
     column: str,
     id: str | None = None,
     progress: Progress | None = None,
+    how: How = EXACT,
 ) -> Written:
     """Write a Parquet file of id and embedding, a chunk of rows at a time.
 
@@ -55,7 +57,7 @@ def embed_table(
     with replacing(out) as draft, pq.ParquetWriter(draft, schema) as writer:
         for start, rows in chunks(range(len(opened))):
             items = opened.dataset[start : start + len(rows)][column]
-            vectors, refused = model.embed(column, items, opened.root, progress=progress)
+            vectors, refused = model.embed(column, items, opened.root, progress, how)
             rejected += [(start + number, reason) for number, reason in refused]
             kept = np.delete(np.arange(start, start + len(rows)), [number for number, _ in refused])
             writer.write(pa.table([[ids[row] for row in kept], _fixed(vectors)], schema=schema))

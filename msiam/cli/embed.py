@@ -20,19 +20,23 @@ def embed(
     id: Annotated[
         str | None, typer.Option(help="The column with the rows' ids [row numbers].")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 (faster where the machine has it), or auto.")
+    ] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Embed one column of a table; unreadable rows are set aside and named."""
     from msiam.data.sources import open_table
     from msiam.embed import embed_table
     from msiam.run import load
+    from msiam.towers.inference import How
     from msiam.training.progress import items_bar
 
     model = load(run).model
     opened = open_table(table)
     column = column or only_column(model.columns, opened.dataset.column_names, table)
     with items_bar(progress, "embedding") as bar:
-        written = embed_table(model, opened, out, column, id, bar)
+        written = embed_table(model, opened, out, column, id, bar, How(precision=precision))
     if json:
         print_json({"file": str(out), "embedded": written.count, "rejected": written.rejected})
         return

@@ -38,7 +38,6 @@ class Embedder(Protocol):
         column: str,
         items: Sequence[Any],
         root: Path | None = None,
-        batch_size: int = 64,
         progress: Progress | None = None,
     ) -> tuple[np.ndarray, list[tuple[int, str]]]: ...
 

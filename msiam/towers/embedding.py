@@ -12,6 +12,7 @@ import numpy as np
 from msiam.towers.encoder import Encoder, Rejected
 from msiam.towers.encoding import Progress as Progress
 from msiam.towers.encoding import run_features
+from msiam.towers.inference import EXACT, How
 from msiam.towers.tower import Tower
 
 #: Rows prepared at once, so that the features of a long table never sit in memory together.
@@ -44,19 +45,19 @@ def is_file(name: str) -> bool:
 def embed_features(
     tower: Tower,
     features: Sequence[np.ndarray],
-    batch_size: int = 64,
     progress: Progress | None = None,
+    how: How = EXACT,
 ) -> np.ndarray:
     """Embeddings (n, dim) float32 of prepared features, in their order."""
-    return run_features(tower, tower.encoder, features, tower.dim, batch_size, progress)
+    return run_features(tower, tower.encoder, features, tower.dim, progress, how)
 
 
 def embed_items(
     tower: Tower,
     items: Sequence[Any],
     root: Path | None = None,
-    batch_size: int = 64,
     progress: Progress | None = None,
+    how: How = EXACT,
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Embed raw items; those that cannot be read are set aside.
 
@@ -78,7 +79,7 @@ def embed_items(
                 rejected.append((start + number, feature.reason))
             else:
                 good.append(feature)
-        vectors.append(embed_features(tower, good, batch_size, progress))
+        vectors.append(embed_features(tower, good, progress, how))
     empty = np.empty((0, tower.dim), dtype=np.float32)
     return np.concatenate([empty, *vectors]), rejected
 

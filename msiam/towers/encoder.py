@@ -42,6 +42,8 @@ class Encoder(nn.Module, ABC):
     modality: ClassVar[str]
     #: Whether a string item names a file. If so, it is looked up beside the table it stands in.
     reads_files: ClassVar[bool] = False
+    #: What the features of one batch may cost together, padding included, when nothing is trained.
+    budget: ClassVar[int] = 64
     #: Whether fit loads weights that a high learning rate would spoil.
     pretrained: bool = False
 
@@ -82,7 +84,10 @@ class Encoder(nn.Module, ABC):
         self.fit([])
 
     def cost(self, feature: np.ndarray) -> int:
-        """How long the feature is (tokens), so that batches hold items of like length."""
+        """How long the feature is (tokens), by which batches hold items of like length.
+
+        What a batch costs is its longest feature's cost times its items, at most ``budget``.
+        """
         return 1
 
     def fingerprint(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from msiam.towers.encoder import Encoder
+from msiam.towers.inference import EXACT, How, for_inference
 
 Progress = Callable[[int], None]
 
@@ -19,13 +21,10 @@ def run_features(
     encoder: Encoder,
     features: Sequence[np.ndarray],
     dim: int,
-    batch_size: int = 64,
     progress: Progress | None = None,
+    how: How = EXACT,
 ) -> np.ndarray:
     """What a module makes of prepared features: (n, dim) float32, in their order.
-
-    Batches hold features of like length, the longest first: the least padding, and memory that
-    does not suffice shows at once.
 
     Args:
         module: the encoder, or the tower around it.
@@ -34,17 +33,33 @@ def run_features(
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     vectors = np.empty((len(features), dim), dtype=np.float32)
     costs = np.array([encoder.cost(feature) for feature in features], dtype=np.int64)
-    order = np.argsort(-costs, kind="stable")
-    training = module.training
-    module.eval()
-    try:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+    if costs.sum() <= encoder.budget:  # one batch: laying weights out takes longer than it gains
+        how = dataclasses.replace(how, optimize=False)
+    with for_inference(module, how):
+        for rows in batches(costs, encoder.budget, how.batch_size):
             batch = encoder.collate([features[row] for row in rows])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             vectors[rows] = module(batch).float().cpu().numpy()
             if progress is not None:
                 progress(len(rows))
-    finally:
-        module.train(training)
     return vectors
+
+
+def batches(costs: np.ndarray, budget: int, most: int | None = None) -> Iterator[np.ndarray]:
+    """Positions by falling cost, as many a batch as the budget has room for.
+
+    The longest come first: the least padding, and memory that does not suffice shows at once.
+
+    Args:
+        costs: (n,) of each feature, 1 at least.
+        budget: what a batch may cost, its items times its longest; a feature that costs more is
+            a batch alone.
+        most: the most features of a batch.
+    """
+    order = np.argsort(-costs, kind="stable")
+    start = 0
+    while start < len(order):
+        room = max(1, budget // max(1, int(costs[order[start]])))
+        stop = start + (room if most is None else min(room, most))
+        yield order[start:stop]
+        start = stop

@@ -17,6 +17,7 @@ from msiam.towers import storage
 from msiam.towers.embedding import Progress, embed_items, is_file
 from msiam.towers.encoder import Batch, Encoder, add_weights
 from msiam.towers.follower import Follower, follower
+from msiam.towers.inference import EXACT, How, Precision
 from msiam.towers.tower import Tower
 
 _NAME = re.compile(r"\w[\w-]*")
@@ -121,8 +122,8 @@ class Model(nn.Module):
         column: str,
         items: Sequence[Any],
         root: Path | None = None,
-        batch_size: int = 64,
         progress: Progress | None = None,
+        how: How = EXACT,
     ) -> tuple[np.ndarray, list[tuple[int, str]]]:
         """Embed what can be read: (m, dim) float32, and each other item's number and reason.
 
@@ -137,12 +138,19 @@ class Model(nn.Module):
             raise DataError(
                 f"column '{column}': found one item, {items!r:.80}; give a list of items"
             )
-        return embed_items(tower, items, root, batch_size, progress)
+        return embed_items(tower, items, root, progress, how)
 
     def encode(
-        self, columns: Mapping[str, Sequence[Any]], batch_size: int = 64
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        batch_size: int | None = None,
+        precision: Precision = "fp32",
+        optimize: bool = True,
     ) -> dict[str, np.ndarray]:
         """Embed items by column: ``model.encode({"caption": ["a red heart"]})["caption"]``.
+
+        Args:
+            batch_size, precision, optimize: see :class:`msiam.towers.inference.How`.
 
         Returns:
             For each column, (n, dim) float32 in the order of its items.
@@ -156,9 +164,10 @@ class Model(nn.Module):
                 f"encode takes items by column, as in {{'{next(iter(self.columns))}': [...]}}; "
                 f"found {type(columns).__name__}"
             )
+        how = How(batch_size, precision, optimize)
         vectors = {}
         for column, items in columns.items():
-            vectors[column], rejected = self.embed(column, items, batch_size=batch_size)
+            vectors[column], rejected = self.embed(column, items, how=how)
             if rejected:
                 number, reason = rejected[0]
                 raise DataError(f"column '{column}', item {number}: {reason}")

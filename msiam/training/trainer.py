@@ -19,6 +19,8 @@ from msiam.data.samplers import BatchSampler
 from msiam.errors import TrainingError
 from msiam.losses.base import Loss
 from msiam.recipe import Train
+from msiam.towers.inference import use_bf16
+from msiam.towers.model import pick_device
 from msiam.training import processes
 from msiam.training.objective import Objective
 
@@ -131,7 +133,7 @@ def training_arguments(
         weight_decay=settings.weight_decay,
         warmup_steps=math.ceil(settings.warmup * steps),
         lr_scheduler_type=SCHEDULES[settings.schedule],
-        bf16=use_bf16(settings.precision),
+        bf16=use_bf16(settings.precision, pick_device()),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy=IntervalStrategy.STEPS,
         # A baseline for the report, and what cannot be measured fails at once. Not when resumed:
@@ -159,14 +161,3 @@ def training_arguments(
 
 #: What transformers calls our schedules. Its "constant" has no warm-up.
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-
-
-def use_bf16(precision: str) -> bool:
-    """Whether to compute in bf16: asked for, or "auto" on a GPU or a CPU that multiplies in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", None)  # an older torch lacks it
-    capabilities: dict[str, Any] = known() if known else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

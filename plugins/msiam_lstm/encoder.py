@@ -66,6 +66,7 @@ class LstmEncoder(Encoder):
 
     Options = LstmOptions
     modality = "text"
+    budget = 4096
 
     #: Texts that run together on a CPU, sorted by length: little padding, and the fastest size.
     group = 32

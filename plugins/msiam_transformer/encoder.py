@@ -69,6 +69,7 @@ class TransformerEncoder(Encoder):
 
     Options = TransformerOptions
     modality = "text"
+    budget = 4096
 
     options: TransformerOptions
 

@@ -129,6 +129,11 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     with (workplace / "pairs.csv").open() as file:
         assert written["id"].to_pylist() == [row["key"] for row in csv.DictReader(file)]
     assert len(written["embedding"][0]) == 32
+    words = ("--column", "question2", "--out", workplace / "rough.parquet", "--precision")
+    assert msiam("embed", "runs/pairs", "pairs.csv", *words, "bf16").returncode == 0
+    assert pq.read_table(workplace / "rough.parquet").num_rows == 120
+    done = msiam("embed", "runs/pairs", "pairs.csv", *words, "int8")
+    assert done.returncode == 2 and "give auto, fp32 or bf16" in done.stderr
 
 
 def test_what_users_wrote_is_printed_as_it_is(msiam: Command, workplace: Path) -> None:

@@ -1,0 +1,73 @@
+"""A model that is only read from: in which precision, and on which kernels."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from msiam.errors import RecipeError
+from msiam.towers.prepacked import prepacked
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How to embed.
+
+    Attributes:
+        batch_size: the most items of a batch; None: as the encoder's ``budget`` has it.
+        precision: fp32 is exact; bf16 is faster where the machine multiplies in it, and turns an
+            embedding by about half a degree; auto: bf16 there, fp32 elsewhere.
+        optimize: on a CPU, multiply by oneDNN with weights laid out for it; False: as PyTorch does.
+
+    Raises:
+        RecipeError: another precision.
+    """
+
+    batch_size: int | None = None
+    precision: Precision = "fp32"
+    optimize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise RecipeError(f"precision: found {self.precision!r}; give auto, fp32 or bf16")
+
+
+EXACT = How()
+
+
+@contextlib.contextmanager
+def for_inference(module: nn.Module, how: How = EXACT) -> Iterator[None]:
+    """Inside, the module is in evaluation mode, and as fast as it can be."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    half = use_bf16(how.precision, device)
+    training = module.training
+    module.eval()
+    try:
+        with contextlib.ExitStack() as stack:
+            if how.optimize and device.type == "cpu":
+                stack.enter_context(prepacked(module, torch.bfloat16 if half else torch.float32))
+            if half:
+                stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+            yield
+    finally:
+        module.train(training)
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bf16: asked for, or "auto" where the device multiplies in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    known = getattr(torch.cpu, "get_capabilities", None)  # an older torch lacks it
+    capabilities: dict[str, object] = known() if known else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from msiam.errors import RecipeError
+from msiam.towers.inference import How, for_inference, use_bf16
+
+CPU = torch.device("cpu")
+
+
+def test_precision_is_as_asked_for() -> None:
+    assert use_bf16("bf16", CPU) and not use_bf16("fp32", CPU)
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert use_bf16("auto", CPU) == ("avx512_bf16" in flags or "amx_bf16" in flags)
+    if torch.cuda.is_available():
+        wanted = torch.cuda.is_bf16_supported(including_emulation=False)
+        assert use_bf16("auto", torch.device("cuda")) == wanted
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(RecipeError, match="found 'int8'; give auto, fp32 or bf16"):
+        How(precision="int8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_module_comes_back_as_it_was(training: bool) -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train(training)
+    with pytest.raises(ZeroDivisionError), for_inference(module):
+        assert not module.training and not module[1].training
+        raise ZeroDivisionError
+    assert module.training == module[1].training == training
+    assert "forward" not in vars(module[0])
+
+
+def test_bf16_is_coarser_and_near() -> None:
+    module, states = nn.Linear(64, 64), torch.randn(10, 64)
+    with torch.no_grad():
+        exact = module(states)
+        for optimize in (True, False):
+            with for_inference(module, How(precision="bf16", optimize=optimize)):
+                found = module(states)
+            assert found.dtype == torch.bfloat16
+            assert nn.functional.cosine_similarity(found.float(), exact).min() > 0.999
