@@ -63,8 +63,8 @@ class Result:
         metrics: flat names, such as ``auc`` or ``title_to_body/recall@1``. What guessing would
             reach stands under ``chance/`` (``title_to_body/chance/recall@1``), the ends of a 95 %
             confidence interval under ``/low`` and ``/high``.
-        curves: what the report draws, as JSON can hold it: any of ``roc``, ``histogram`` and
-            ``recall``, in the shapes that ``msiam.evaluation.plots`` describes.
+        curves: what the report draws, as JSON can hold it: any of ``roc``, ``histogram``,
+            ``scatter`` and ``recall``, in the shapes that ``msiam.evaluation.plots`` describes.
         headline: the main figures beside chance, in a plain sentence.
     """
 

@@ -4,6 +4,7 @@ Shapes of the curves that an evaluator may give:
 
 - ``roc``: {"far": [...], "tar": [...]}
 - ``histogram``: {"edges": [bins + 1], "same": [bins], "different": [bins], "threshold": or null}
+- ``scatter``: {"score": [...], "similarity": [...]}
 - ``recall``: {a direction: {"k": [...], "recall": [...], "low": [...], "high": [...],
   "chance": [...]}}
 """
@@ -58,6 +59,9 @@ def draw(curves: Mapping[str, Any]) -> dict[str, Markup]:
     if "histogram" in curves:
         caption = "Scores of held-out pairs"
         drawings[caption] = _figure(caption, _histogram, curves["histogram"])
+    if "scatter" in curves:
+        caption = "Similarity against score"
+        drawings[caption] = _figure(caption, _scatter, curves["scatter"])
     for direction, bars in curves.get("recall", {}).items():
         caption = f"{direction}: the right one is among the first k"
         drawings[caption] = _figure(caption, _recall, bars)
@@ -143,6 +147,12 @@ def _histogram(axes: Axes, histogram: Mapping[str, Any]) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, handlelength=1.4)
     axes.spines.left.set_visible(False)
     axes.set(yticks=[], xlabel="score", ylim=(0, None))
+
+
+def _scatter(axes: Axes, rows: Mapping[str, Sequence[float]]) -> None:
+    axes.scatter(rows["score"], rows["similarity"], s=9, color=FIRST, alpha=0.4, linewidths=0)
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set(xlabel="score", ylabel="similarity")
 
 
 def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:

@@ -18,7 +18,7 @@ def msiam_losses(register):
     register(
         "batch_contrastive",
         "msiam.losses.batch_contrastive:BatchContrastive",
-        summary="all pairs of a batch, by their groups: contrastive at linear memory (Hadsell 2006)",
+        summary="all pairs of a batch, by their groups: contrastive, linear memory (Hadsell 2006)",
     )
     register(
         "cosine_embedding",
@@ -144,5 +144,10 @@ def msiam_evaluators(register):
     register(
         "retrieval",
         "msiam.evaluation.retrieval:Retrieval",
-        summary="find the partner: recall@k, MRR, nDCG, MAP, median rank, both ways",
+        summary="find the partner, or its class: recall@k, MRR, nDCG, MAP, MAP@R, median rank",
+    )
+    register(
+        "correlation",
+        "msiam.evaluation.correlation:Correlation",
+        summary="scored rows: Spearman and Pearson of scores and similarities",
     )
