@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from msiam.cli.console import only_column, output, print_json, progress
+
+if TYPE_CHECKING:
+    from msiam.towers.inference import Precision
 
 
 def embed(
@@ -35,8 +38,9 @@ def embed(
     model = load(run).model
     opened = open_table(table)
     column = column or only_column(model.columns, opened.dataset.column_names, table)
+    how = How(precision=cast("Precision", precision))
     with items_bar(progress, "embedding") as bar:
-        written = embed_table(model, opened, out, column, id, bar, How(precision=precision))
+        written = embed_table(model, opened, out, column, id, bar, how)
     if json:
         print_json({"file": str(out), "embedded": written.count, "rejected": written.rejected})
         return
