@@ -17,7 +17,9 @@ import yaml
 from training import gradients as worker
 
 import msiam
+from msiam.errors import TrainingError
 from msiam.registry import registry
+from msiam.training import processes
 from msiam.training.checkpoints import COMPLETE
 
 HERE = Path(__file__).parent
@@ -165,3 +167,22 @@ def test_what_is_wrong_in_all_of_them_is_said_once(place: Path) -> None:
     assert started.returncode != 0
     assert err.count("recipe.yml: no such recipe; did you mean 'recipe.yaml'?") == 1
     assert err.count("msiam: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("[/gloo/tcp/pair.cc:545] Read error: Connection reset by peer. This is", TrainingError),
+        ("NCCL error: remote process exited", TrainingError),
+        ("mat1 and mat2 shapes cannot be multiplied", RuntimeError),
+    ],
+)
+def test_a_lost_connection_is_told_from_other_errors(
+    said: str, becomes: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(becomes) as caught, processes.together():
+        raise RuntimeError(said)
+    assert type(caught.value) is becomes
+    if becomes is TrainingError:
+        assert "pair.cc" not in str(caught.value) and "last checkpoint is kept" in str(caught.value)
