@@ -9,6 +9,7 @@ the forward pass.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -68,10 +69,10 @@ class Known:
     def __init__(self, ga: Tensor, gb: Tensor, paired: bool = True) -> None:
         self.ga, self.gb, self.paired = ga, gb, paired
         self.rows: Tensor | None = None
-        if len(ga) * len(gb) > FEW:
+        if ga.shape[0] * gb.shape[0] > FEW:
             many = matches(ga, gb)
             if paired:
-                many -= (ga == gb[: len(ga)]).long()
+                many -= (ga == gb[: ga.shape[0]]).long()
             self.rows = many > 0
 
     def fill(self, s: Tensor, tile: tuple[slice, slice]) -> None:
@@ -95,6 +96,13 @@ def matches(ga: Tensor, gb: Tensor) -> Tensor:
     """(N,) integers: how many of the M groups gb each of the N groups ga is."""
     ranked = gb.sort().values
     return torch.searchsorted(ranked, ga, right=True) - torch.searchsorted(ranked, ga)
+
+
+def exactly(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """No autocast within."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def diagonal(tile: tuple[slice, slice]) -> tuple[int, slice]:
@@ -139,18 +147,20 @@ class _SoftmaxCost(torch.autograd.Function):
     ) -> Tensor:
         a, b = widened(a, b)
         scale, r, c = (t if t is None else t.to(a.dtype) for t in (scale, r, c))
-        tiles, known = square_tiles(len(a), len(b)), Known(ga, gb)
-        of_rows, own = torch.empty_like(a[:, 0]), torch.empty_like(a[:, 0])
-        of_columns = None if c is None else torch.empty_like(b[:, 0])
-        s, level = a.new_empty(0), True
-        with torch.autocast(a.device.type, enabled=False):
+        n, m = a.shape[0], b.shape[0]
+        tiles, known = square_tiles(n, m), Known(ga, gb)
+        of_rows, own = a.new_empty(2, n).unbind()
+        of_columns = None if c is None else b.new_empty(m)
+        s, level = own, True
+        with exactly(a.device):
             for tile in tiles:
                 i, j = tile
                 s = (a[i] * scale) @ b[j].T
                 offset, crossed = diagonal(tile)
                 own[crossed] = s.diagonal(offset)
                 # exp once, for rows and columns alike, where it can neither overflow nor vanish.
-                even = bool(torch.linalg.vector_norm(s, torch.inf) <= LEVEL)
+                low, high = s.aminmax()
+                even = low.item() >= -LEVEL and high.item() <= LEVEL
                 level &= even
                 known.fill(s, tile)
                 if even:
@@ -178,8 +188,8 @@ class _SoftmaxCost(torch.autograd.Function):
         if ctx.level:
             r = r * of_rows.neg().exp_()
             c = c if c is None else c * of_columns.neg().exp_()
-        with torch.autocast(a.device.type, enabled=False):
-            for tile in square_tiles(len(a), len(b)):
+        with exactly(a.device):
+            for tile in square_tiles(a.shape[0], b.shape[0]):
                 i, j = tile
                 s = only
                 if s is None:
@@ -249,8 +259,8 @@ class _SoftplusCost(torch.autograd.Function):
         grad_a, grad_b = (torch.zeros_like(t if learns else t[:0]) for t in (a, b))
         known = Known(ga, gb, paired=same is not None)
         signs = None if same is None else 1 - 2 * same.to(a.dtype)
-        with torch.autocast(a.device.type, enabled=False):
-            for tile in square_tiles(len(a), len(b)):
+        with exactly(a.device):
+            for tile in square_tiles(a.shape[0], b.shape[0]):
                 i, j = tile
                 s = torch.addmm(bias, a[i] * scale, b[j].T)
                 known.fill(s, tile)
