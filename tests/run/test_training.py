@@ -53,6 +53,7 @@ def contents(folder):
         ("towers", {"text": {"encoder": "lstmm"}}),
         ("loss", "contrastive"),
         ("evaluate", "retrieve"),
+        ("train", {"sampler": "classes", "batch_size": 400}),
     ],
 )
 def test_overwriting_with_a_wrong_recipe_leaves_the_old_run(recipe, key, wrong, tmp_path):
