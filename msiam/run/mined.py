@@ -23,6 +23,8 @@ from msiam.towers.encoder import Encoder
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 ROWS = 1000  # written at a time; see data.files.PICTURES_AT_ONCE
 
+Take = Callable[[np.ndarray], list[Any]]
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -37,7 +39,7 @@ class Cells:
     """
 
     numbers: np.ndarray
-    take: Callable[[np.ndarray], list[Any]]
+    take: Take
     feature: Any
     files: bool
     relative: bool
@@ -46,7 +48,7 @@ class Cells:
     def build(
         cls,
         numbers: np.ndarray,
-        take: Callable[[np.ndarray], list[Any]],
+        take: Take,
         encoder: Encoder,
         table: Table,
         column: str,
@@ -78,9 +80,19 @@ class Cells:
             cells.append(item)
         return cells
 
-    @property
-    def holds_bytes(self) -> bool:
-        return self.files and not isinstance(self.feature, datasets.Value)
+    def check(self, name: str, path: Path) -> None:
+        """Raise unless a file of that suffix can hold the column.
+
+        Raises:
+            RecipeError: it cannot: bytes in a .jsonl, anything but texts and numbers in a .csv.
+        """
+        plain = isinstance(self.feature, datasets.Value)
+        if path.suffix == ".parquet" or plain or (path.suffix == ".jsonl" and not self.files):
+            return
+        raise RecipeError(
+            f"{path}: column '{name}' holds {'bytes' if self.files else self.feature}, which only "
+            f"a .parquet file takes; found '{path.suffix}'"
+        )
 
 
 @dataclass(frozen=True)
@@ -108,16 +120,12 @@ class Mined:
         A file's name that was relative to its table is relative to the new file.
 
         Raises:
-            RecipeError: another suffix, or pictures' bytes for a .csv or .jsonl.
+            RecipeError: a suffix that is none of these, or that cannot hold a column.
             RunError: it cannot be written; it is then as it was.
         """
         check_suffix(path)
-        held = [name for name, cells in self.columns.items() if cells.holds_bytes]
-        if held and path.suffix != ".parquet":
-            raise RecipeError(
-                f"{path}: column '{held[0]}' holds bytes, which only a .parquet file takes; found "
-                f"'{path.suffix}'"
-            )
+        for name, cells in self.columns.items():
+            cells.check(name, path)
         with replacing(path) as draft, draft.open("wb") as file:
             batches = self._batches(path.resolve().parent)
             _WRITERS[path.suffix](file, self._schema, batches)

@@ -16,7 +16,7 @@ from msiam.mining.negatives import Candidates, Found, Queries, Rules, find_negat
 from msiam.mining.pairs import Contents, Pairs
 from msiam.registry.registry import registry
 from msiam.run.mineable import Mineable
-from msiam.run.mined import Cells, Mined
+from msiam.run.mined import Cells, Mined, Take
 from msiam.towers.embedding import located
 from msiam.towers.model import Model
 from msiam.training.progress import items_bar
@@ -88,6 +88,19 @@ class Miner:
                 "further with a larger range"
             )
         return Mined(columns, summary)
+
+    def check(self, out: Path) -> None:
+        """Raise, before long work begins, unless the columns can be written to such a file.
+
+        Raises:
+            RecipeError: they cannot.
+        """
+        for side, numbers in enumerate((self.pairs.anchors, self.pairs.positives)):
+            cells = self._cells(side, numbers, self._take(self.items[side].values))
+            cells.check(self.columns[side], out)
+
+    def _cells(self, side: int, numbers: np.ndarray, take: Take) -> Cells:
+        return Cells.build(numbers, take, self.encoders[side], self.data.table, self.columns[side])
 
     def _used(self, tower: str) -> np.ndarray:
         """The numbers of a tower's items that are embedded."""
@@ -173,7 +186,7 @@ class Miner:
                 groups = examples.groups[column][where].tolist()
                 group_of |= dict(zip(contents, groups, strict=True))
         held_out = self.data.held_out.get(tower)
-        barred = [] if held_out is None else self._contents(1, held_out)
+        barred = self._contents(1, held_out if held_out is not None else self.distinct[:0])
         contents = np.concatenate(
             [
                 self.contents.of(self._read(places), self.encoders[1])
@@ -214,10 +227,10 @@ class Miner:
             takes.append(positives if own else self._read)
         sides = [0, *[1] * (len(names) - 1)]
         return {
-            name: Cells.build(taken, take, self.encoders[side], self.data.table, self.columns[side])
+            name: self._cells(side, taken, take)
             for name, taken, take, side in zip(names, numbers, takes, sides, strict=True)
         }
 
     @staticmethod
-    def _take(values: list[Any]) -> Any:
+    def _take(values: list[Any]) -> Take:
         return lambda numbers: [values[number] for number in numbers.tolist()]

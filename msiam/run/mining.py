@@ -102,6 +102,8 @@ def mine_run(
         else out.with_name(f"{out.stem}-rejected.csv")
     )
     miner = Miner(model, data, columns, opened, parsed)
+    if out is not None:
+        miner.check(out)
     mined = miner.mine(names, wide, rejected, allow_rejected, console)
     if out is not None:
         mined.write(out)

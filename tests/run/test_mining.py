@@ -285,6 +285,7 @@ def test_bytes_stay_bytes_and_only_parquet_takes_them(things, place, tmp_path):
         with pytest.raises(errors.RecipeError, match="'picture' holds bytes, which only"):
             write_mined(things, table, tmp_path / f"t.{suffix}")  # fmt: skip
     assert not (tmp_path / "t.csv").exists()
+    assert not list(tmp_path.glob("*-rejected.csv"))
 
 
 def test_rows_that_cannot_be_read_are_listed_and_left_out(things, place, tmp_path):
