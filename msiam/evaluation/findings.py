@@ -57,6 +57,7 @@ class Search:
         hits: the nearest items.
         source, target: the columns of the query and of the hits.
         rank: where the first right item stands, from 1.
+        right: what a right item is called.
     """
 
     query: Any
@@ -64,6 +65,7 @@ class Search:
     source: str
     target: str
     rank: int
+    right: str = "the right one"
 
 
 def most_confident_mistakes(
@@ -98,21 +100,23 @@ def _verdict(same: Any) -> str:
     return "same" if same else "different"
 
 
-def most_confident_wrong_answers(embedded: Embedded, values: Values, n: int = 8) -> list[Mistake]:
+def most_confident_wrong_answers(
+    embedded: Embedded, values: Values, n: int = 8, classes: Sequence[str] = ()
+) -> list[Mistake]:
     """The searches whose first answer is wrong by the widest margin over the best right one.
 
-    Each direction has an equal share of them.
+    Each direction has an equal share of them. ``classes``: by number their names, if there are any.
     """
     found = directions(embedded)
     mistakes = []
     for i, direction in enumerate(found):
         share = n // len(found) + (i < n % len(found))
-        mistakes += _wrong_answers(direction, embedded, values, share)
+        mistakes += _wrong_answers(direction, embedded, values, share, classes)
     return mistakes
 
 
 def _wrong_answers(
-    direction: Direction, embedded: Embedded, values: Values, n: int
+    direction: Direction, embedded: Embedded, values: Values, n: int, classes: Sequence[str]
 ) -> list[Mistake]:
     count = len(direction.queries)
     margin = np.empty(count)
@@ -134,16 +138,28 @@ def _wrong_answers(
             "its answer": answers[direction.items[wrong]],
             "right answer": answers[direction.items[right]],
         }
+        answer, best = f"another {direction.gallery}", "the right one"
+        if embedded.examples.classed:
+            other, own = (_class_of(direction, embedded, item, classes) for item in (wrong, right))
+            answer = f"one of class {other}"
+            best = f"the nearest of its own class {own}"
         mistakes.append(
             Mistake(
                 items,
-                said=f"Answered with another {direction.gallery}, score {scores[wrong]:.3f}",
-                truth=f"the right one has {scores[right]:.3f} and rank {rank:,}",
+                said=f"Answered with {answer}, score {scores[wrong]:.3f}",
+                truth=f"{best} has {scores[right]:.3f} and rank {rank:,}",
                 score=float(scores[wrong]),
                 row=int(embedded.examples.rows[direction.examples[q]]),
             )
         )
     return mistakes
+
+
+def _class_of(direction: Direction, embedded: Embedded, place: int, classes: Sequence[str]) -> str:
+    """The class of an item of the gallery, as it is called."""
+    examples = embedded.examples
+    row = int(np.argmax(examples.columns[direction.gallery] == direction.items[place]))
+    return f"'{classes[examples.groups[direction.gallery][row]]}'"
 
 
 def sample_searches(
@@ -172,6 +188,7 @@ def sample_searches(
                     direction.query,
                     direction.gallery,
                     rank=direction.best(scores, q)[1],
+                    right="the first of its class" if embedded.examples.classed else Search.right,
                 )
             )
     return searches

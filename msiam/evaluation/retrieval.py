@@ -68,7 +68,7 @@ class Retrieval(Evaluator):
             figures = self._measure(direction, rank(direction, embedded))
             metrics |= {f"{direction.name}/{name}": float(v) for name, v in figures.items()}
             curves[f"{direction.query} → {direction.gallery}"] = self._bars(figures)
-            right = "one of its class" if embedded.examples.classed else "the right one"
+            right = "one of the same class," if embedded.examples.classed else "the right one"
             sentences.append(_sentence(direction, right, figures, sorted({min(ks), max(ks)})))
         mrr = float(np.mean([metrics[f"{direction.name}/mrr"] for direction in found]))
         return Result({"mrr": mrr, **metrics}, {"recall": curves}, " ".join(sentences))
@@ -159,7 +159,8 @@ def _sentence(direction: Direction, right: str, figures: dict[str, float], ks: l
     shares[0] += " of searches"
     found = " and ".join(f"{depth} in {share}" for depth, share in zip(depths, shares, strict=True))
     chance = " and ".join(percent(figures[f"chance/recall@{k}"]) for k in ks)
+    among = f"{figures['gallery']:,.0f}" + ("," if right.endswith(",") else "")
     return (
-        f"From {direction.query} to {direction.gallery}, {right} of "
-        f"{figures['gallery']:,.0f} comes {found}; by chance, in {chance}."
+        f"From {direction.query} to {direction.gallery}, {right} of {among} comes {found}; by "
+        f"chance, in {chance}."
     )

@@ -40,7 +40,7 @@ def report_run(
         history=history,
         watched=watched,
         notes=[*parts.notes, *_set_aside(parts)],
-        mistakes=_mistakes(run, found, values),
+        mistakes=_mistakes(run, found, values, parts.classes),
         searches=sample_searches(found.embedded, values),
     )
     write_report(path, report)
@@ -56,6 +56,9 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
             f"reads {' and '.join(columns)}"
         )
     facts["rows"] = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.examples.items())
+    if parts.classes:
+        counts = {part: len(rows.distinct_groups()) for part, rows in parts.examples.items()}
+        facts["classes"] = ", ".join(f"{count:,} {part}" for part, count in counts.items())
     return facts
 
 
@@ -66,8 +69,10 @@ def _set_aside(parts: Parts) -> list[str]:
     return [f"{rows:,} rows were set aside, since they cannot be read: see rejected.csv."]
 
 
-def _mistakes(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[Mistake]:
+def _mistakes(
+    run: Run, found: Measured, values: dict[str, list[Any]], classes: list[str]
+) -> list[Mistake]:
     """Wrong decisions where pairs are labelled, else wrong answers to searches."""
     if found.embedded.examples.same is not None and run.calibration is not None:
         return most_confident_mistakes(found.embedded, run.calibration, values)
-    return most_confident_wrong_answers(found.embedded, values)
+    return most_confident_wrong_answers(found.embedded, values, classes=classes)

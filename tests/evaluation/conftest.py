@@ -17,6 +17,7 @@ def build(
     vectors: Mapping[str, Sequence[Sequence[float]]],
     towers: Mapping[str, str] | None = None,
     same: Sequence[bool] | None = None,
+    classed: bool = False,
 ) -> Embedded:
     """Columns (item numbers) and groups by row; vectors by tower, a column's own by default."""
     rows = np.arange(len(next(iter(columns.values())))) + 100
@@ -25,6 +26,7 @@ def build(
         {name: np.asarray(numbers, dtype=np.int64) for name, numbers in groups.items()},
         None if same is None else np.asarray(same, dtype=bool),
         rows,
+        classed=classed,
     )
     return Embedded(
         examples,

@@ -107,3 +107,14 @@ def test_nothing_to_search_for_is_an_empty_list(make):
     embedded = make(numbers, numbers, {"a": np.eye(2), "b": np.eye(2)}, same=[False, False])
     assert sample_searches(embedded, VALUES) == []
     assert most_confident_wrong_answers(embedded, VALUES) == []
+
+
+def test_of_classes_a_wrong_answer_says_which(make):
+    vectors = [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [-1.0, 0.5]]
+    embedded = make({"a": range(4)}, {"a": [0, 0, 1, 1]}, {"a": vectors}, classed=True)
+    first, *_ = most_confident_wrong_answers(embedded, VALUES, classes=["cats", "dogs"])
+    assert first.items == {"a": "a2", "its answer": "a0", "right answer": "a3"}
+    assert first.said == "Answered with one of class 'cats', score 0.900"
+    assert first.truth == "the nearest of its own class 'dogs' has -0.850 and rank 3"
+    for search in sample_searches(embedded, VALUES):
+        assert search.right == "the first of its class"

@@ -85,3 +85,56 @@ def test_a_third_view_of_the_same_thing_is_no_negative(make):
 def test_one_column_is_no_pair(make):
     with pytest.raises(DataError, match="there is only 'image'"):
         find_pairs(make({"image": [0, 1]}, {"image": [0, 1]}, {"image": EYE}))
+
+
+def of_classes(make, classes, repeats=1):
+    """One column of distinct items, each in so many rows."""
+    numbers = np.tile(np.arange(len(classes)), repeats)
+    groups = np.asarray(classes)[numbers]
+    vectors = np.random.default_rng(0).normal(size=(len(classes), 4))
+    return make({"image": numbers}, {"image": groups}, {"image": vectors}, classed=True)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 100))
+def test_of_one_column_as_many_pairs_of_one_class_as_of_two(make, classes, seed):
+    of = np.array(classes)
+    anchors = [i for i in range(len(of)) if 1 < (of == of[i]).sum() < len(of)]
+    embedded = of_classes(make, classes, repeats=2)
+    if not anchors:
+        with pytest.raises(DataError, match="pairs need two items of one class and one of another"):
+            find_pairs(embedded, seed)
+        return
+    alike, apart = find_pairs(embedded, seed)
+    for pairs, same in ((alike, True), (apart, False)):
+        left, right = pairs.items
+        assert pairs.columns == ("image", "image")
+        assert left.tolist() == anchors
+        assert (left != right).all()
+        assert ((of[left] == of[right]) == same).all() and (pairs.same == same).all()
+        assert embedded.examples.columns["image"][pairs.examples].tolist() == anchors
+
+
+def test_every_other_of_its_class_is_as_likely_and_so_is_every_stranger(make):
+    embedded = of_classes(make, [0] * 3 + [1] * 4)
+    counts = np.zeros((7, 7))
+    for seed in range(4000):
+        for pairs in find_pairs(embedded, seed):
+            np.add.at(counts, pairs.items, 1)
+    share = counts / 4000
+    assert share[0] == pytest.approx([0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25], abs=0.04)
+    assert share[4] == pytest.approx([1 / 3] * 4 + [0] + [1 / 3] * 2, abs=0.04)
+
+
+def test_two_columns_of_classes_are_taken_as_they_are_unless_all_rows_are_alike(make):
+    groups = {"a": [0, 0, 1, 1], "b": [0, 1, 1, 0]}
+    numbers = {"a": range(4), "b": range(4)}
+    vectors = dict.fromkeys("ab", np.eye(4))
+    mixed = make(numbers, groups, vectors, same=[True, False, True, False], classed=True)
+    (rows,) = find_pairs(mixed)
+    assert rows.same.tolist() == [True, False, True, False]
+    groups = {"a": [0, 0, 1, 1], "b": [0, 0, 1, 1]}
+    alike, apart = find_pairs(make(numbers, groups, vectors, same=[True] * 4, classed=True))
+    assert alike.same.all() and not apart.same.any()
+    of = np.array([0, 0, 1, 1])
+    assert (of[apart.items[0]] != of[apart.items[1]]).all()
+    assert (of[alike.items[0]] == of[alike.items[1]]).all()

@@ -38,6 +38,13 @@ def test_the_threshold_is_drawn_where_there_is_one():
     assert "threshold" in texts(histogram)
 
 
+def test_scored_rows_are_drawn_as_points():
+    drawings = draw({"scatter": {"score": [0, 2, 5], "similarity": [0.1, 0.2, 0.8]}})
+    drawing = drawings["Similarity against score"]
+    assert {"score", "similarity"} <= texts(drawing)
+    assert drawing.count("<use ") >= 3
+
+
 def test_retrieval_draws_each_direction_with_its_values(aligned):
     found = Retrieval().evaluate(aligned(100, noise=3.0), None)
     drawings = draw(found.curves)

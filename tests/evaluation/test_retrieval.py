@@ -74,11 +74,11 @@ class Plain:
         examples, towers = embedded.examples, embedded.towers
         shared = towers[query] == towers[gallery]
         group = dict(zip(examples.columns[gallery], examples.groups[gallery], strict=True))
-        self.first, self.ap, self.ndcg = [], [], []
+        self.first, self.ap, self.ap_at_r, self.ndcg = [], [], [], []
         for row in range(len(examples)):
             item, of = examples.columns[query][row], examples.groups[query][row]
             positive = examples.same is None or examples.same[row]
-            if not positive or of != examples.groups[gallery][row]:
+            if not examples.classed and (not positive or of != examples.groups[gallery][row]):
                 continue
             anchor = embedded.vectors[towers[query]][item]
             others = [g for g in group if not (shared and g == item)]
@@ -96,6 +96,9 @@ class Plain:
             places = [place for place, hit in enumerate(hits, 1) if hit]
             self.first.append(places[0])
             self.ap.append(np.mean([n / place for n, place in enumerate(places, 1)]))
+            r = sum(hits)
+            precision = [sum(hits[:i]) / i for i in range(1, r + 1)]
+            self.ap_at_r.append(sum(p for p, hit in zip(precision, hits, strict=False) if hit) / r)
             best = sum(1 / np.log2(1 + n) for n in range(1, min(10, len(places)) + 1))
             self.ndcg.append(sum(1 / np.log2(1 + p) for p in places if p <= 10) / best)
 
@@ -119,12 +122,15 @@ def parts(draw):
     return columns, groups, vectors, towers, same
 
 
-@settings(max_examples=100, deadline=None)
-@given(part=parts(), block=st.integers(1, 7))
-def test_all_metrics_equal_the_plain_ones(make, part, block):
-    embedded = make(*part)
+@settings(max_examples=150, deadline=None)
+@given(part=parts(), block=st.integers(1, 7), classed=st.booleans(), one=st.booleans())
+def test_all_metrics_equal_the_plain_ones(make, part, block, classed, one):
+    columns, groups, vectors, towers, same = part
+    if one := one and classed:  # a single column of classes
+        columns, groups, same = {"a": columns["a"]}, {"a": groups["a"]}, None
+    embedded = make(columns, groups, vectors, towers, same, classed)
     found = {direction.name: direction for direction in directions(embedded)}
-    for query, gallery in (("a", "b"), ("b", "a")):
+    for query, gallery in [("a", "a")] if one else [("a", "b"), ("b", "a")]:
         plain = Plain(embedded, query, gallery)
         if not plain.first:
             assert f"{query}_to_{gallery}" not in found
@@ -132,8 +138,8 @@ def test_all_metrics_equal_the_plain_ones(make, part, block):
         direction = found[f"{query}_to_{gallery}"]
         ranks = rank(direction, embedded, block)
         for mine, theirs in zip(
-            (ranks.first, ranks.average_precision, ranks.ndcg),
-            (plain.first, plain.ap, plain.ndcg),
+            (ranks.first, ranks.average_precision, ranks.precision_at_r, ranks.ndcg),
+            (plain.first, plain.ap, plain.ap_at_r, plain.ndcg),
             strict=True,
         ):
             # Mine are by distinct query, theirs by row.
@@ -265,3 +271,32 @@ def test_the_headline_has_chance_beside_it(aligned):
 def test_a_depth_is_at_least_one(ks):
     with pytest.raises(pydantic.ValidationError):
         RetrievalOptions(ks=ks)
+
+
+def test_map_at_r_worked_by_hand(make):
+    """Three relevant ones at ranks 1, 3 and 4: of the first three, 1/1 and 2/3 count."""
+    scores = np.array([0.9, 0.5, 0.4, 0.7, 0.1])
+    vectors = np.stack([scores, np.sqrt(1 - scores**2)], axis=1)
+    embedded = make(
+        {"q": [0] * 5, "g": range(5)},
+        {"q": [0] * 5, "g": [0, 0, 0, 1, 1]},
+        {"q": [[1.0, 0.0]], "g": vectors},
+        same=[True] + [False] * 4,
+    )
+    found = Retrieval().evaluate(embedded, None).metrics
+    assert found["q_to_g/map@r"] == pytest.approx((1 + 2 / 3) / 3)
+    assert found["q_to_g/map"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_one_column_finds_its_classes(make):
+    vectors = np.repeat(np.eye(3), 4, axis=0)
+    of = np.repeat([7, 8, 9], 4)
+    found = Retrieval().evaluate(
+        make({"image": range(12)}, {"image": of}, {"image": vectors}, classed=True), None
+    )
+    assert found.metrics["image_to_image/recall@1"] == 1
+    assert found.metrics["image_to_image/map@r"] == 1
+    assert found.metrics["image_to_image/chance/recall@1"] == pytest.approx(3 / 11)
+    assert found.headline.startswith(
+        "From image to image, one of the same class, of 12, comes first in 100\u00a0% of searches"
+    )
