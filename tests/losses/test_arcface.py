@@ -87,7 +87,7 @@ def test_whatever_the_shapes_and_classes(loss, agree, unit, data):
     weights = unit(len(classes), width, seed=9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", data.draw(st.integers(1, 40)))
-        agree(loss(**options), reference(**options), *columns, weights)
+        agree(loss(**options), reference(**options), *columns, weights, dtype=torch.float64)
 
 
 def test_columns_of_one_tower_share_their_items(loss, agree, unit):

@@ -117,7 +117,12 @@ def test_one_column_is_the_reference(loss, agree, unit, monkeypatch, groups, sam
 @given(st.data(), st.integers(1, 2), st.booleans())
 def test_whatever_the_batch(loss, agree, any_batch, data, columns, pool):
     with any_batch(data, columns) as (given, vectors):
-        agree(loss(given, pool=pool, scale=8.0), reference(given, pool, 8.0), *vectors)
+        agree(
+            loss(given, pool=pool, scale=8.0),
+            reference(given, pool, 8.0),
+            *vectors,
+            dtype=torch.float64,
+        )
 
 
 @pytest.mark.parametrize("pool", [False, True])

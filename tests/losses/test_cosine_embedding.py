@@ -56,7 +56,7 @@ def test_it_is_the_reference_in_value_and_gradient(loss, agree, unit, options, l
 def test_whatever_the_batch(loss, agree, any_batch, data):
     with any_batch(data, labelled=True) as (targets, vectors):
         same = targets.same.tolist()
-        agree(loss(same, margin=-0.5), reference(same, margin=-0.5), *vectors)
+        agree(loss(same, margin=-0.5), reference(same, margin=-0.5), *vectors, dtype=torch.float64)
 
 
 def test_columns_of_one_tower_share_their_items(loss, agree, unit, of_one_tower):

@@ -114,7 +114,7 @@ def test_whatever_the_batch(loss, agree, any_batch, data, directions, pool, some
         if some:
             asks = data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows))
             given = dataclasses.replace(given, anchors=torch.tensor(asks))
-        agree(loss(given, **options), reference(given, **options), *vectors)
+        agree(loss(given, **options), reference(given, **options), *vectors, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("pool", [False, True])

@@ -98,7 +98,12 @@ def test_whatever_the_rows(loss, agree, unit, data, rows, width, in_batch):
     vectors = [unit(rows, width, seed + column) for column in range(2 + count)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", data.draw(st.integers(1, 80)))
-        agree(loss(batch, in_batch=in_batch), reference(batch, in_batch=in_batch), *vectors)
+        agree(
+            loss(batch, in_batch=in_batch),
+            reference(batch, in_batch=in_batch),
+            *vectors,
+            dtype=torch.float64,
+        )
 
 
 @pytest.mark.parametrize("in_batch", [False, True])

@@ -70,7 +70,7 @@ def batch(
 
     Args:
         kind: what is said of the rows: nothing, "labels" (every third is not the same), "scores"
-            (of which several rows have one) or "classes" (five, the same in all columns).
+            (of which several rows have one) or "classes" (five; rows are of one class or not).
     """
     random = torch.Generator().manual_seed(seed)
     vectors = {
@@ -79,7 +79,9 @@ def batch(
     }
     number = torch.arange(rows)
     if kind == "classes":
-        return vectors, Targets(dict.fromkeys(names, number % 5))
+        classes = [number * (place + 1) % 5 for place in range(len(names))]
+        equal = classes[0] == classes[1] if len(names) > 1 else None
+        return vectors, Targets(dict(zip(names, classes, strict=True)), equal)
     same = number % 3 != 1 if kind == "labels" else None
     group = number.where(number != 3, torch.zeros_like(number))
     groups = {name: group + 1000 * place for place, name in enumerate(names)}
