@@ -17,6 +17,7 @@ from msiam.errors import DataError
 from msiam.paths import replacing
 from msiam.towers.embedding import located
 from msiam.towers.encoder import Encoder, Rejected
+from msiam.towers.feature_cache import prepare_kept
 
 CHUNK = 1024  # items handed to an encoder at a time
 LOOK = 100  # values of a column that are looked at to see whether its tower can read it
@@ -111,16 +112,12 @@ class Items:
         numbers = np.arange(len(self)) if used is None else used
         self.features = [np.empty(0, np.uint8)] * len(self)
         reasons: dict[int, str] = {}
-        for start in range(0, len(numbers), CHUNK):
-            chunk = numbers[start : start + CHUNK].tolist()
-            features = encoder.prepare([self.values[number] for number in chunk])
-            for number, feature in zip(chunk, features, strict=True):
-                if isinstance(feature, Rejected):
-                    reasons[number] = feature.reason
-                else:
-                    self.features[number] = feature
-            if progress is not None:
-                progress(len(features))
+        features = prepare_kept(encoder, [self.values[n] for n in numbers.tolist()], progress)
+        for number, feature in zip(numbers.tolist(), features, strict=True):
+            if isinstance(feature, Rejected):
+                reasons[number] = feature.reason
+            else:
+                self.features[number] = feature
         self.reject(reasons)
 
     def reject(self, reasons: Mapping[int, str]) -> None:

@@ -103,6 +103,14 @@ class Encoder(nn.Module, ABC):
         add_weights(digest, self)
         return digest.hexdigest()[:16]
 
+    def features_fingerprint(self) -> str:
+        """Changes whenever what ``prepare`` would return changes; kept features go by it.
+
+        Unless an encoder says what its features depend on, this is the fingerprint of all of it,
+        and whatever changes a weight makes what is kept of no use.
+        """
+        return self.fingerprint()
+
 
 def add_weights(digest: Any, module: nn.Module) -> None:
     """Feed every weight of a module, with its name, shape and kind, into a digest."""

@@ -67,3 +67,6 @@ class Frozen(Encoder):
 
     def fingerprint(self) -> str:
         return self.encoder.fingerprint()
+
+    def features_fingerprint(self) -> str:
+        return f"frozen {self.encoder.fingerprint()}"

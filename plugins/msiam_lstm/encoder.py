@@ -219,6 +219,9 @@ class LstmEncoder(Encoder):
         sizes = json.loads((folder / "lstm.json").read_text())
         self._build(tokenizer, sizes["vectors"], sizes.get("rows"))  # once there was no "rows"
 
+    def features_fingerprint(self) -> str:
+        return hashlib.sha256(f"lstm\n{self._saved}".encode()).hexdigest()
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{super().fingerprint()}\n{self._saved}".encode())
         return digest.hexdigest()[:16]

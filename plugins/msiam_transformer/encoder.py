@@ -187,6 +187,10 @@ class TransformerEncoder(Encoder):
         texts = [(folder / name).read_text(encoding="utf-8") for name in names]
         self._build(fresh.make_model(config), texts[0], texts[1], json.loads(texts[2]))
 
+    def features_fingerprint(self) -> str:
+        texts = (self._saved[name] for name in ("tokenizer.json", "transformer.json"))
+        return hashlib.sha256("\n".join(("transformer", *texts)).encode()).hexdigest()
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256(super().fingerprint().encode())
         for text in self._saved.values():

@@ -88,6 +88,9 @@ class ImageEncoder(Encoder):
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
         return images.prepare(items, self.side, self.options.fit, self.channels)
 
+    def features_fingerprint(self) -> str:
+        return f"image {self.side} {self.options.fit} {self.channels}"
+
     def collate(self, features: Sequence[np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(np.stack(features))}
 

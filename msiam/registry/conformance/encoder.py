@@ -169,7 +169,8 @@ def _check_restored(
         )
     again.eval()
     require(again.dim == encoder.dim, f"dim is {again.dim} after restore, not {encoder.dim}")
-    require(again.fingerprint() == encoder.fingerprint(), "restore changes the fingerprint")
+    for name in ("fingerprint", "features_fingerprint"):
+        require(getattr(again, name)() == getattr(encoder, name)(), f"restore changes the {name}")
     before, after = encoder.prepare(items), again.prepare(items)
     require(_same(before, after), "prepare gives other features after restore")
     same = torch.equal(_embed(encoder, before), _embed(again, after))
@@ -187,8 +188,9 @@ def _check_learnt(cls: type[Encoder], options: Any, encoder: Encoder, items: Seq
     except RuntimeError:
         return
     if not _same(encoder.prepare(items), other.prepare(items)):
-        differs = other.fingerprint() != encoder.fingerprint()
-        require(differs, "two encoders that prepare texts differently have one fingerprint")
+        for name in ("fingerprint", "features_fingerprint"):
+            differs = getattr(other, name)() != getattr(encoder, name)()
+            require(differs, f"two encoders that prepare texts differently have one {name}")
 
 
 def _check_training(encoder: Encoder, features: Sequence[np.ndarray]) -> None:

@@ -1,0 +1,175 @@
+"""Prepared features on disk, so that the next run of the same data reads and does not prepare.
+
+A folder for each way of preparing, by the encoder's fingerprint, with Arrow files that are mapped
+into memory: items' keys and their arrays. A file is whole or not there, and none is changed, so
+that several processes may fill one folder. Folders may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from msiam.paths import replacing
+from msiam.towers.encoder import Encoder, Rejected
+
+#: Where the folders are. ``MSIAM_CACHE`` names another place; set to nothing, nothing is kept.
+PLACE = "~/.cache/msiam/features"
+#: Bytes of features that are gathered before they are written.
+ENOUGH = 1 << 26
+CHUNK = 1024  # items prepared at a time
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.binary(16)),
+        ("kind", pa.string()),
+        ("shape", pa.list_(pa.int32())),
+        ("array", pa.large_binary()),
+    ]
+)
+
+
+class FeatureCache:
+    """What one way of preparing has made so far, by item.
+
+    Args:
+        folder: of this way alone; it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places: dict[bytes, tuple[pa.RecordBatch, int]] = {}
+        self._fresh: dict[bytes, np.ndarray] = {}
+        self._bytes = 0
+        for file in sorted(folder.glob("*.arrow")):
+            self._open(file)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._places or key in self._fresh
+
+    def __getitem__(self, key: bytes) -> np.ndarray:
+        """The array kept under a key: read-only, mapped from its file once that is written."""
+        if key in self._fresh:
+            return self._fresh[key]
+        batch, row = self._places[key]
+        kind, shape, array = (batch.column(name)[row] for name in ("kind", "shape", "array"))
+        flat = np.frombuffer(array.as_buffer(), dtype=kind.as_py())
+        return flat.reshape(shape.as_py())
+
+    def __setitem__(self, key: bytes, array: np.ndarray) -> None:
+        self._fresh[key] = array
+        self._bytes += array.nbytes
+        if self._bytes >= ENOUGH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not on disk yet, into a file of its own.
+
+        Raises:
+            RunError: the disk is full, or the folder cannot be written.
+        """
+        if not self._fresh:
+            return
+        arrays = list(self._fresh.values())
+        columns = [
+            pa.array(list(self._fresh), pa.binary(16)),
+            pa.array([array.dtype.str for array in arrays]),
+            pa.array([array.shape for array in arrays], pa.list_(pa.int32())),
+            pa.array([array.tobytes() for array in arrays], pa.large_binary()),
+        ]
+        file = self.folder / f"{uuid.uuid4().hex}.arrow"
+        with replacing(file) as draft, pa.ipc.new_file(str(draft), SCHEMA) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        self._fresh, self._bytes = {}, 0
+        self._open(file)
+
+    def _open(self, file: Path) -> None:
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(file)))
+            batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        except (pa.ArrowInvalid, OSError):  # damaged, or removed by another process just now
+            file.unlink(missing_ok=True)
+            return
+        for batch in batches:
+            for row, key in enumerate(batch.column("key").to_pylist()):
+                self._places[key] = batch, row
+
+
+def prepare_kept(
+    encoder: Encoder, items: Sequence[Any], progress: Callable[[int], object] | None = None
+) -> list[np.ndarray | Rejected]:
+    """``encoder.prepare`` of many items, of which those that are kept already are only looked up.
+
+    Args:
+        progress: told after each chunk how many items it had.
+
+    Raises:
+        RunError: the cache cannot be written, or the disk is full.
+    """
+    place = os.environ.get("MSIAM_CACHE", PLACE)
+    cache = FeatureCache(Path(place).expanduser() / way(encoder)) if place else None
+    keys = [None if cache is None else item_key(item) for item in items]
+    made: dict[int, np.ndarray | Rejected] = {}
+    for start in range(0, len(items), CHUNK):
+        numbers = range(start, min(start + CHUNK, len(items)))
+        missing = [n for n in numbers if cache is None or keys[n] is None or keys[n] not in cache]
+        features = encoder.prepare([items[number] for number in missing]) if missing else []
+        for number, feature in zip(missing, features, strict=True):
+            key = keys[number]
+            if cache is None or key is None or isinstance(feature, Rejected):
+                made[number] = feature
+            else:
+                cache[key] = feature
+        if progress is not None:
+            progress(len(numbers))
+    if cache is None:
+        return [made[number] for number in range(len(items))]
+    cache.flush()  # and from here on all lie in mapped files
+    return [made[n] if n in made else cache[key] for n, key in enumerate(keys) if key or n in made]
+
+
+def way(encoder: Encoder) -> str:
+    """A name that changes whenever what the encoder prepares may change, its code with it."""
+    digest = blake2b(encoder.features_fingerprint().encode(), digest_size=16)
+    kinds = {type(part).__module__ for part in encoder.modules() if isinstance(part, Encoder)}
+    for name in sorted({kind.partition(".")[0] for kind in kinds}):
+        if place := sys.modules[name].__file__:
+            for file in sorted(Path(place).parent.glob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def item_key(item: Any) -> bytes | None:
+    """16 bytes that change whenever what the item holds may have changed; None: it is not kept.
+
+    Of a file they are of its path, its size and the time it was written, so that it need not be
+    read.
+    """
+    digest = blake2b(digest_size=16)
+    if isinstance(item, dict) and isinstance(item.get("bytes"), bytes):
+        item = item["bytes"]
+    if isinstance(item, bytes):
+        digest.update(b"bytes\n" + item)
+    elif isinstance(item, str | Path):
+        digest.update(f"text\n{item}\n".encode(errors="surrogatepass"))
+        with contextlib.suppress(OSError, ValueError):  # a text, or no file there
+            if Path(item).is_absolute():
+                facts = Path(item).stat()
+                digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    elif isinstance(item, np.ndarray):
+        digest.update(f"array\n{item.dtype} {item.shape}\n".encode())
+        digest.update(np.ascontiguousarray(item).view(np.uint8).data)
+    elif isinstance(item, bool | int | float):
+        digest.update(f"number\n{item!r}".encode())
+    else:
+        return None
+    return digest.digest()

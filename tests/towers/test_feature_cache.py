@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from msiam.errors import RunError
+from msiam.towers import feature_cache
+from msiam.towers.encoder import Rejected
+from msiam.towers.feature_cache import FeatureCache, item_key, prepare_kept, way
+from msiam.towers.tower import Tower
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("MSIAM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tower(texts) -> Tower:
+    tower = Tower("letters", dim=4)
+    tower.fit(texts)
+    return tower
+
+
+class Counting:
+    """Notes what an encoder is given to prepare."""
+
+    def __init__(self, encoder, monkeypatch):
+        self.items = []
+        prepare = encoder.prepare
+
+        def counted(items):
+            self.items += items
+            return prepare(items)
+
+        monkeypatch.setattr(encoder, "prepare", counted)
+
+
+KINDS = st.sampled_from([np.uint8, np.int32, np.int64, np.float32])
+
+
+@given(found=st.lists(arrays.arrays(KINDS, arrays.array_shapes(max_dims=3, min_side=0))))
+def test_arrays_come_back_as_they_were(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    cache = FeatureCache(folder)
+    keys = [number.to_bytes(16) for number in range(len(found))]
+    for key, array in zip(keys, found, strict=True):
+        cache[key] = array
+    cache.flush()
+    for again in (cache, FeatureCache(folder)):
+        for key, array in zip(keys, found, strict=True):
+            assert key in again
+            assert again[key].dtype == array.dtype
+            np.testing.assert_array_equal(again[key], array)
+        assert b"x" * 16 not in again
+
+
+def test_an_item_is_prepared_once(place, tower, texts, monkeypatch):
+    counting = Counting(tower.encoder, monkeypatch)
+    items = [texts[0], None, texts[1], "", texts[0] + "a"]
+    first = prepare_kept(tower.encoder, items)
+    counting.items.clear()
+    again = prepare_kept(tower.encoder, [*items, texts[1] + "b"])
+    assert counting.items == [None, "", texts[1] + "b"]  # what is refused is not kept
+    for one, other in zip(first, again, strict=False):
+        if isinstance(one, Rejected):
+            assert one == other
+        else:
+            np.testing.assert_array_equal(one, other)
+
+
+def test_without_a_place_nothing_is_kept(place, tower, texts, monkeypatch):
+    monkeypatch.setenv("MSIAM_CACHE", "")
+    counting = Counting(tower.encoder, monkeypatch)
+    for _ in range(2):
+        prepare_kept(tower.encoder, texts)
+    assert counting.items == [*texts, *texts]
+    assert not place.exists()
+
+
+def test_progress_counts_what_is_kept_as_well(place, tower, texts):
+    for _ in range(2):
+        done = []
+        prepare_kept(tower.encoder, texts * 300, done.append)
+        assert sum(done) == 300 * len(texts) and len(done) > 1
+
+
+def test_a_changed_vocabulary_misses(place, texts):
+    one, other = (
+        Tower("lstm", dim=4, hidden=4, min_count=1),
+        Tower("lstm", dim=4, hidden=4, min_count=1),
+    )
+    one.fit(["red cat", "blue boat"])
+    other.fit(["red cat", "green boat"])
+    assert way(one.encoder) != way(other.encoder)
+    longer = Tower("lstm", dim=4, hidden=4, min_count=1, max_tokens=9)
+    longer.fit(["red cat", "blue boat"])
+    assert way(one.encoder) != way(longer.encoder)
+
+
+def test_weights_that_prepare_does_not_use_change_nothing(place):
+    tower = Tower("lstm", dim=4, hidden=4, min_count=1)
+    tower.fit(["red cat", "blue boat"])
+    before = way(tower.encoder)
+    with torch.no_grad():
+        for parameter in tower.encoder.parameters():
+            parameter.add_(1)
+    assert way(tower.encoder) == before
+
+
+def test_a_changed_weight_or_option_of_a_frozen_encoder_misses(place, texts, monkeypatch):
+    tower = Tower("letters", dim=4, freeze=True)
+    tower.fit(texts)
+    counting = Counting(tower.encoder.encoder, monkeypatch)
+    first = prepare_kept(tower.encoder, texts)
+    prepare_kept(tower.encoder, texts)
+    assert counting.items == texts
+    with torch.no_grad():
+        next(tower.encoder.parameters()).add_(1)
+    changed = prepare_kept(tower.encoder, texts)
+    assert counting.items == [*texts, *texts]
+    assert not np.array_equal(first[0], changed[0])
+
+
+def test_pictures_of_another_size_or_fit_miss(place):
+    kinds = [
+        {"size": 32},
+        {"size": 40},
+        {"size": 32, "fit": "stretch"},
+        {"size": 32, "fit": "crop"},
+    ]
+    ways = set()
+    for options in kinds:
+        tower = Tower("small_cnn", dim=4, **options)
+        tower.fit([])
+        ways.add(way(tower.encoder))
+    assert len(ways) == len(kinds)
+
+
+def test_a_file_that_is_written_anew_has_another_key(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    before = item_key(str(file))
+    assert item_key(str(file)) == before == item_key(file)
+    os.utime(file, ns=(1, 1))
+    assert item_key(str(file)) != before
+    assert item_key(str(tmp_path / "none.png")) == item_key(str(tmp_path / "none.png"))
+
+
+def test_items_of_different_content_have_different_keys():
+    pixels = np.arange(12, dtype=np.uint8)
+    items = ["a", "b", "", b"a", b"b", 1, 1.0, True, "1", pixels, pixels.reshape(3, 4), pixels + 1]
+    keys = [item_key(item) for item in [*items, {"bytes": b"c", "path": None}]]
+    assert None not in keys and len(set(keys)) == len(keys)
+    assert item_key({"bytes": b"a", "path": "x"}) == item_key(b"a")
+    assert item_key(object()) is None
+
+
+def test_a_damaged_file_is_removed_and_its_items_prepared_again(place, tower, texts):
+    first = prepare_kept(tower.encoder, texts)
+    (file,) = place.rglob("*.arrow")
+    file.write_bytes(file.read_bytes()[:40])
+    for one, other in zip(first, prepare_kept(tower.encoder, texts), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert file not in list(place.rglob("*.arrow"))
+
+
+def test_much_is_written_in_several_files(place, tower, texts, monkeypatch):
+    monkeypatch.setattr(feature_cache, "ENOUGH", 64)
+    found = prepare_kept(tower.encoder, [f"{text}{'ab' * n}" for n in range(40) for text in texts])
+    assert len(list(place.rglob("*.arrow"))) > 2 and not list(place.rglob("*.draft"))
+    for one, other in zip(
+        found,
+        tower.encoder.prepare([f"{text}{'ab' * n}" for n in range(40) for text in texts]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_place_that_cannot_be_written(place, tower, texts):
+    place.write_text("a file")
+    with pytest.raises(RunError, match="cannot be written"):
+        prepare_kept(tower.encoder, texts)
