@@ -20,6 +20,8 @@ INNER = [
     ("sigmoid", 2),
     *((name, columns) for name in ("supcon", "multi_similarity", "circle") for columns in (1, 2)),
     *(({"name": name, "pool": True}, 2) for name in ("supcon", "multi_similarity", "circle")),
+    ("batch_contrastive", 1),
+    ("batch_contrastive", 2),
     *(({"name": "triplet", "miner": m}, columns) for m in ("hard", "all") for columns in (1, 2)),
     ({"name": "tuple", "in_batch": True}, 3),
     ({"name": "matryoshka", "loss": "supcon", "dims": [6, 3]}, 2),
@@ -69,6 +71,19 @@ def inner():
         return cls(parse_options(cls, term, "loss"))
 
     return inner
+
+
+def test_every_loss_that_compares_rows_is_among_these():
+    losses = {spec.name: spec.load() for spec in registry().specs("loss")}
+    compare = {
+        (name, columns)
+        for name, cls in losses.items()
+        for columns in cls.columns
+        if cls(parse_options(cls, {}, "loss")).in_batch(columns)
+    }
+    assert compare <= {
+        (term if isinstance(term, str) else term["name"], columns) for term, columns in INNER
+    }
 
 
 @pytest.mark.parametrize("labelled", [False, True])
