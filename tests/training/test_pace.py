@@ -77,8 +77,13 @@ def path(monkeypatch):
 
 @pytest.mark.parametrize(
     ("leader", "settings"),
-    [({}, {}), ({"freeze": True, "head": "mlp"}, {}), ({}, {"precision": "bf16"})],
-    ids=["plain", "frozen", "bf16"],
+    [
+        ({}, {}),
+        ({"freeze": True, "head": "mlp"}, {}),
+        ({}, {"precision": "bf16"}),
+        ({}, {"chunk": 3}),
+    ],
+    ids=["plain", "frozen", "bf16", "two passes"],
 )
 def test_it_moves_once_after_each_step_of_the_optimiser(
     leader, settings, path, checkpoints, tmp_path
