@@ -46,7 +46,7 @@ class Classes:
         """
         numbers: dict[str, int] = {}
         found = {}
-        first: dict[tuple[str, int], tuple[str, Table, str, int]] = {}  # by tower and item
+        first: dict[tuple[str, int], tuple[str, tuple[Table, str, int]]] = {}  # by tower, item
         for key, table in tables.items():
             for column, source in classes.items():
                 tower = towers[column]
@@ -55,17 +55,16 @@ class Classes:
                 for row, (value, item) in enumerate(
                     zip(table.values(source), members, strict=True)
                 ):
-                    name = _name(value)
+                    name, here = _name(value), (table, source, row)
                     if name is None:
                         raise DataError(
-                            f"{_place(table, source, row)} has no class; give it one or drop the "
-                            "row"
+                            f"{_place(*here)} has no class; give it one or drop the row"
                         )
                     of_rows[row] = numbers.setdefault(name, len(numbers))
-                    before, *place = first.setdefault((tower, item), (name, table, source, row))
+                    before, place = first.setdefault((tower, item), (name, here))
                     if before != name and item >= 0:
                         raise DataError(
-                            f"{_place(table, source, row)} has the class '{name}', but its item of "
+                            f"{_place(*here)} has the class '{name}', but its item of "
                             f"column '{column}' has the class '{before}' in {_place(*place)}; an "
                             "item is of one class: mend or drop one of the rows"
                         )

@@ -67,7 +67,7 @@ def split(
     queue = np.argsort(turn[first])
     filled = _fill(queue, sizes, list(wanted.values()))
     if by == "class":
-        _two_each(filled, queue, sizes, list(wanted.values()))
+        _two_each(filled, queue, sizes, _pairable(examples, component), list(wanted.values()))
     assigned = filled[component]
     parts = {part: np.flatnonzero(assigned == k) for k, part in enumerate((*wanted, TRAIN))}
 
@@ -157,7 +157,7 @@ def require_classes(part: str, examples: Examples, by: str) -> None:
         ((numbers,),) = [examples.columns.values()]
         together = len(np.unique(numbers)) > len(groups[0])
     else:
-        together = bool(len(np.intersect1d(*groups)))
+        together = bool(np.isin(groups[0], groups[1]).any())
     if not together:
         raise DataError(f"{part}: would have no two items of one class; give {more}")
 
@@ -185,20 +185,34 @@ def _fill(queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> np.ndarray
     return part
 
 
-def _two_each(part: np.ndarray, queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> None:
-    """Give each held-out part two components at least, one of them of two rows or more.
+def _pairable(examples: Examples, component: np.ndarray) -> np.ndarray:
+    """Which components have two items that may be a pair, bool (components,).
+
+    Of one column those with two distinct items; of two, all.
+    """
+    first, *others = examples.columns.values()
+    width = 1 + int(first.max())
+    distinct = np.unique(component * width + first)
+    return np.bincount(distinct // width) + len(others) >= 2
+
+
+def _two_each(
+    part: np.ndarray,
+    queue: np.ndarray,
+    sizes: np.ndarray,
+    pairable: np.ndarray,
+    wanted: list[int],
+) -> None:
+    """Give each held-out part two components at least, in one of which something is to be found.
 
     They are the smallest that training can spare; of equally small ones, that whose turn is first.
     """
     for number, rows in enumerate(wanted):
         while rows:
             own, spare = part == number, queue[part[queue] == len(wanted)]
-            if (own.sum() >= 2 and sizes[own].max() >= 2) or len(spare) <= 2:
+            if (own.sum() >= 2 and pairable[own].any()) or len(spare) <= 2:
                 break
-            # Of a class of one row, nothing is to be found.
-            part[min(spare, key=lambda component: (sizes[component] < 2, sizes[component]))] = (
-                number
-            )
+            part[min(spare, key=lambda one: (not pairable[one], sizes[one]))] = number
 
 
 def _leaking(part: np.ndarray, columns: Columns, towers: Towers, held_out: int) -> int:
