@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pydantic
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from msiam.losses.anchors import Side, anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.distances import centred, squared_distances
-from msiam.losses.tiles import diagonal, matches, square_tiles
+from msiam.losses.tiles import diagonal, exactly, matches, square_tiles
 from msiam.registry.options import Options
 
 
@@ -96,6 +96,15 @@ class _Pairs:
             return alike - (ga == gb[: len(ga)]).sum() + self.same.sum()
         return alike
 
+    def tiles(self) -> Iterator[tuple[tuple[slice, slice], int]]:
+        """Tiles of all pairs, and how often each counts."""
+        n, m = len(self.rows.groups), len(self.columns.groups)
+        # A pair of two items stands on either side of the diagonal.
+        mirrored = self.within and n == m
+        for i, j in square_tiles(n, m):
+            if not mirrored or i.start <= j.start:
+                yield (i, j), 1 + (mirrored and i.start < j.start)
+
     def known(self, tile: tuple[slice, slice]) -> Tensor:
         """(n, m) booleans: which pairs of a tile are the same."""
         known = self.rows.groups[tile[0], None] == self.columns.groups[tile[1]]
@@ -127,8 +136,8 @@ class _Cost(torch.autograd.Function):
         pull, push = weights.to(a.dtype)
         total = a.new_zeros(())
         grad_a, grad_b = (torch.zeros_like(x if moved else x[:0]) for x in (a, b))
-        with torch.autocast(a.device.type, enabled=False):
-            for tile in square_tiles(len(a), len(b)):
+        with exactly(a.device):
+            for tile, times in pairs.tiles():
                 i, j = tile
                 known = pairs.known(tile)
                 squared = squared_distances(a[i], b[j], (lengths[0][i], lengths[1][j]), sharp=True)
@@ -136,11 +145,12 @@ class _Cost(torch.autograd.Function):
                 short = (margin - distance).clamp_(min=0).masked_fill_(known, 0)
                 if pairs.within:
                     short.diagonal(diagonal(tile)[0]).zero_()
-                total += pull * squared.mul_(known).sum() + push * short.pow(2).sum()
+                cost = pull * squared.mul_(known).sum() + push * short.pow(2).sum()
+                total += times * cost
                 if not moved:
                     continue
-                slope = short.div_(distance).masked_fill_(distance == 0, 0).mul_(-2 * push)
-                slope.masked_fill_(known, 2 * pull)
+                slope = short.div_(distance).masked_fill_(distance == 0, 0).mul_(-2 * times * push)
+                slope.masked_fill_(known, 2 * times * pull)
                 grad_a[i] += slope.sum(dim=1)[:, None] * a[i]
                 grad_b[j] += slope.sum(dim=0)[:, None] * b[j]
                 grad_a[i].addmm_(slope, b[j], alpha=-1)

@@ -35,12 +35,14 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def square_tiles(rows: int, columns: int) -> list[tuple[slice, slice]]:
-    """Slices of rows and columns that cover the matrix, of at most ``TILE`` entries each.
+    """Slices of rows and columns that cover the matrix, of at most ``TILE`` / 4 entries each.
 
-    They are as square as they can be, for then a product reads the fewest numbers.
+    They are squares where the matrix is wide enough, for then a product reads the fewest numbers.
     """
-    wide = min(max(columns, 1), math.isqrt(TILE))
-    high = TILE // wide
+    most = max(1, TILE // 4)
+    side = math.isqrt(most)
+    wide = min(max(columns, 1), side)
+    high = side if wide == side else most // wide
     return [
         (slice(i, min(i + high, rows)), slice(j, min(j + wide, columns)))
         for i in range(0, rows, high)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msiam.losses import tiles
-from msiam.losses.tiles import row_blocks, softmax_cost, softplus_cost, widened
+from msiam.losses.tiles import row_blocks, softmax_cost, softplus_cost, square_tiles, widened
 
 
 def dense(a, b, scale, groups, weights):
@@ -30,6 +30,18 @@ def test_blocks_are_all_rows_once_and_in_order(rows, columns, tile):
         blocks = list(row_blocks(rows, columns))
     assert [row for block in blocks for row in range(rows)[block]] == list(range(rows))
     assert all((b.stop - b.start) * columns <= max(tile, columns) for b in blocks)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 300))
+def test_square_tiles_are_all_entries_once(rows, columns, tile):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", tile)
+        found = square_tiles(rows, columns)
+    seen = torch.zeros(rows, columns)
+    for i, j in found:
+        seen[i, j] += 1
+        assert seen[i, j].numel() <= max(1, tile // 4)
+    assert seen.eq(1).all()
 
 
 @given(st.integers(1, 9), st.integers(1, 100), st.integers(1, 9), st.integers(0, 99))
