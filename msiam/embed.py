@@ -14,7 +14,7 @@ from msiam.errors import RecipeError
 from msiam.gallery.catalogue import record_ids
 from msiam.paths import replacing
 from msiam.towers.embedding import Progress, chunks
-from msiam.towers.inference import EXACT, How
+from msiam.towers.inference import KEPT, How
 from msiam.towers.model import Model
 
 
@@ -33,7 +33,7 @@ def embed_table(
     column: str,
     id: str | None = None,
     progress: Progress | None = None,
-    how: How = EXACT,
+    how: How = KEPT,
 ) -> Written:
     """Write a Parquet file of id and embedding, a chunk of rows at a time.
 

@@ -38,7 +38,7 @@ def embed(
     model = load(run).model
     opened = open_table(table)
     column = column or only_column(model.columns, opened.dataset.column_names, table)
-    how = How(precision=cast("Precision", precision))
+    how = How(precision=cast("Precision", precision), keep=True)
     with items_bar(progress, "embedding") as bar:
         written = embed_table(model, opened, out, column, id, bar, how)
     if json:

@@ -21,6 +21,7 @@ from msiam.registry.registry import registry
 
 if TYPE_CHECKING:
     from msiam.data.sources import Source, Table
+    from msiam.towers.inference import How
 
 #: Rows embedded at once, so that the pictures of a large table never sit in memory together.
 ROWS = 2048
@@ -39,6 +40,7 @@ class Embedder(Protocol):
         items: Sequence[Any],
         root: Path | None = None,
         progress: Progress | None = None,
+        how: How = ...,
     ) -> tuple[np.ndarray, list[tuple[int, str]]]: ...
 
     def column_for(self, query: Any, but: str | None = None) -> str: ...
@@ -129,11 +131,13 @@ def _embed(
     progress: Progress | None,
 ) -> Iterator[np.ndarray]:
     """Embed the table chunk by chunk, write each chunk's records, note what is set aside."""
+    from msiam.towers.inference import KEPT  # and torch, which searching in vectors does not need
+
     arrow = table.dataset.with_format("arrow")
     for start in range(0, len(table), ROWS):
         chunk = arrow[start : start + ROWS]
         items = chunk.column(column).to_pylist()
-        vectors, unread = model.embed(column, items, table.root, progress=progress)
+        vectors, unread = model.embed(column, items, table.root, progress, KEPT)
         rejected += [(start + row, reason) for row, reason in unread]
         good = np.delete(np.arange(len(items)), [row for row, _ in unread])
         bad = good[~np.isfinite(vectors).all(axis=1)]

@@ -12,6 +12,8 @@ import numpy as np
 from msiam.towers.encoder import Encoder, Rejected
 from msiam.towers.encoding import Progress as Progress
 from msiam.towers.encoding import run_features
+from msiam.towers.feature_cache import prepare_kept
+from msiam.towers.frozen import Frozen
 from msiam.towers.inference import EXACT, How
 from msiam.towers.tower import Tower
 
@@ -74,7 +76,9 @@ def embed_items(
     for start, chunk in chunks(items):
         chunk = [located(item, root, tower.encoder) for item in chunk]
         good = []
-        for number, feature in enumerate(tower.encoder.prepare(chunk)):
+        kept = how.keep and isinstance(tower.encoder, Frozen)
+        features = prepare_kept(tower.encoder, chunk) if kept else tower.encoder.prepare(chunk)
+        for number, feature in enumerate(features):
             if isinstance(feature, Rejected):
                 rejected.append((start + number, feature.reason))
             else:

@@ -12,6 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ class FeatureCache:
                 self._places[key] = batch, row
 
 
+_opened = lru_cache(maxsize=8)(FeatureCache)
+
+
 def prepare_kept(
     encoder: Encoder, items: Sequence[Any], progress: Callable[[int], object] | None = None
 ) -> list[np.ndarray | Rejected]:
@@ -116,7 +120,7 @@ def prepare_kept(
         RunError: the cache cannot be written, or the disk is full.
     """
     place = os.environ.get("MSIAM_CACHE", PLACE)
-    cache = FeatureCache(Path(place).expanduser() / way(encoder)) if place else None
+    cache = _opened(Path(place).expanduser() / way(encoder)) if place else None
     keys = [None if cache is None else item_key(item) for item in items]
     made: dict[int, np.ndarray | Rejected] = {}
     for start in range(0, len(items), CHUNK):

@@ -25,6 +25,7 @@ class How:
         precision: fp32 is exact; bf16 is faster where the machine multiplies in it, and turns an
             embedding by about half a degree; auto: bf16 there, fp32 elsewhere.
         optimize: on a CPU, multiply by oneDNN with weights laid out for it; False: as PyTorch does.
+        keep: vectors of a frozen encoder are kept on disk, and read where they are there already.
 
     Raises:
         RecipeError: another precision.
@@ -33,6 +34,7 @@ class How:
     batch_size: int | None = None
     precision: Precision = "fp32"
     optimize: bool = True
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -40,6 +42,8 @@ class How:
 
 
 EXACT = How()
+#: For the items of a table, which come again.
+KEPT = How(keep=True)
 
 
 @contextlib.contextmanager

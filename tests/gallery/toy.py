@@ -38,7 +38,7 @@ class Toy:
     def column_for(self, query, but=None):
         return "image" if isinstance(query, dict) or Path(query).is_file() else "text"
 
-    def embed(self, column, items, root=None, progress=None):
+    def embed(self, column, items, root=None, progress=None, how=None):
         self.calls.append((column, list(items), root))
         vectors, rejected = [np.empty((0, DIM), np.float32)], []
         for row, item in enumerate(items):

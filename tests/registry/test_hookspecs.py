@@ -166,7 +166,7 @@ class Letters:
     def __init__(self):
         self.columns = {"name": "text"}
 
-    def embed(self, column, items, root=None, progress=None):
+    def embed(self, column, items, root=None, progress=None, how=None):
         rows = [np.bincount(list(item.encode()), minlength=256) for item in items]
         return np.array(rows, np.float32), []
 

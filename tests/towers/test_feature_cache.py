@@ -12,8 +12,10 @@ from hypothesis.extra import numpy as arrays
 
 from msiam.errors import RunError
 from msiam.towers import feature_cache
+from msiam.towers.embedding import embed_items
 from msiam.towers.encoder import Rejected
 from msiam.towers.feature_cache import FeatureCache, item_key, prepare_kept, way
+from msiam.towers.inference import KEPT
 from msiam.towers.tower import Tower
 
 
@@ -130,6 +132,19 @@ def test_a_changed_weight_or_option_of_a_frozen_encoder_misses(place, texts, mon
     assert not np.array_equal(first[0], changed[0])
 
 
+def test_a_table_is_embedded_once_by_a_frozen_tower(place, texts, monkeypatch):
+    tower = Tower("letters", dim=4, freeze=True)
+    tower.fit(texts)
+    counting = Counting(tower.encoder.encoder, monkeypatch)
+    first, _ = embed_items(tower, texts, how=KEPT)
+    again, rejected = embed_items(tower, [*texts, ""], how=KEPT)
+    assert counting.items == [*texts, ""]
+    np.testing.assert_array_equal(first, again)
+    assert [number for number, _ in rejected] == [len(texts)]
+    embed_items(tower, texts)  # items that come but once
+    assert counting.items == [*texts, "", *texts]
+
+
 def test_pictures_of_another_size_or_fit_miss(place):
     kinds = [
         {"size": 32},
@@ -168,6 +183,7 @@ def test_a_damaged_file_is_removed_and_its_items_prepared_again(place, tower, te
     first = prepare_kept(tower.encoder, texts)
     (file,) = place.rglob("*.arrow")
     file.write_bytes(file.read_bytes()[:40])
+    feature_cache._opened.cache_clear()  # as another process would find it
     for one, other in zip(first, prepare_kept(tower.encoder, texts), strict=True):
         np.testing.assert_array_equal(one, other)
     assert file not in list(place.rglob("*.arrow"))
