@@ -1,5 +1,6 @@
 # make demo   train, search and report on emoji: the whole of msiam in two minutes
 # make test   lint, types and tests
+# make bench-losses  each loss beside its peer; writes the table of docs/losses.md
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write the README's table
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MSIAM_DATA ?= ../shared/data
 
-.PHONY: demo test lint recipes clean
+.PHONY: demo test lint recipes bench-losses clean
 
 demo: $(VENV)/demo
 	$(BIN)/msiam demo
@@ -23,6 +24,9 @@ lint: $(VENV)/dev
 recipes: $(VENV)/dev
 	$(BIN)/python benchmarks/recipes.py
 
+bench-losses: $(VENV)/bench
+	$(BIN)/python benchmarks/losses.py
+
 # One environment; each stamp says which extras are in it.
 $(VENV)/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +37,10 @@ $(VENV)/dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev,pretrained]'
 	touch $@ $(VENV)/demo
+
+$(VENV)/bench: $(VENV)/dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

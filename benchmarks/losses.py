@@ -1,0 +1,265 @@
+"""Each loss beside what people use instead: time, peak memory and the gradient, side by side.
+
+    python benchmarks/losses.py [ROW ...] [--tiny]
+
+A row is two processes, ours and theirs, that make the same tensors. They take turns, so that what
+else the machine does falls on both; a process each, so that each has a peak of its own. Float32 on
+two cores, forward and backward. Peak memory is what a process grows by in its first step, above
+what it held with its inputs made.
+
+Writes the table of docs/losses.md where all rows were asked for. Exits with 1 where a ratio is
+missed. Rows whose peer is not installed are left out by name. --tiny: small batches, to see that
+all of it runs; there only the gradients are judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loss_rows import ROWS, Row
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs/losses.md"
+BEGIN, END = "<!-- bench-losses -->\n", "<!-- end -->"
+HEADING = """| against | at | time: theirs | ours | ours / theirs | must | memory: theirs | ours \
+| ours / theirs | must | gradients differ by |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+CORES = 2
+#: How long a turn lasts at least, and after how long a row has had enough of them, in seconds.
+TURN, BUDGET = 0.2, 30.0
+#: The fewest turns, but for steps that take minutes, and the most.
+TURNS = (3, 7)
+#: What gradients may differ by, as a share of the largest number in theirs.
+DIFFERENCE = 1e-3
+
+
+# ---- One side of a row, in a process of its own
+
+
+def peak() -> int:
+    """The most bytes that this process has held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+def serve(row: Row, side: str, batch: int, gradients: str) -> None:
+    """Answer each number n that is read with what n steps took, in seconds.
+
+    The first step, whose memory is measured and gradient written, is told of without being asked.
+    """
+    import torch
+
+    torch.set_num_threads(CORES)
+    row.step(side, 8)()  # what is loaded once
+    step = row.step(side, batch)
+    before = peak()
+    start = time.perf_counter()
+    found = step()
+    seconds, grown = time.perf_counter() - start, peak() - before
+    torch.save([gradient.clone() for gradient in found], gradients)
+    print(json.dumps({"seconds": seconds, "bytes": grown}), flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        print(json.dumps(time.perf_counter() - start), flush=True)
+
+
+class Side:
+    """The process of one side."""
+
+    def __init__(self, row: Row, side: str, batch: int, folder: str) -> None:
+        self.gradients = f"{folder}/{side}.pt"
+        command = [sys.executable, __file__, row.name, "--side", side, self.gradients, str(batch)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        first = self._read()
+        self.bytes, self.seconds = first["bytes"], first["seconds"]
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def take(self, steps: int) -> float:
+        """What a step takes, in seconds, as the mean of several."""
+        assert self.process.stdin is not None
+        print(steps, file=self.process.stdin, flush=True)
+        return self._read() / steps
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# ---- A row
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a row came to. Lists are by turn; ``theirs`` is None where a row has no peer."""
+
+    row: Row
+    batch: int
+    ours: list[float]
+    theirs: list[float] | None
+    memory: tuple[int, int | None]
+    difference: float | None
+
+    @property
+    def times(self) -> list[float]:
+        """Ours over theirs, by turn, ascending."""
+        return sorted(o / t for o, t in zip(self.ours, self.theirs or [], strict=True))
+
+    def missed(self, tiny: bool) -> list[str]:
+        """What is not as it must be."""
+        row, (mine, other) = self.row, self.memory
+        judged = [
+            ("gradient", self.difference, DIFFERENCE),
+            ("time", statistics.median(self.times) if self.theirs else None, row.time),
+            ("memory", mine / other if other else None, row.memory),
+            ("memory (GB)", mine / 1e9, row.gigabytes),
+        ]
+        return [
+            f"{row.name}: {what} {found:.3g}, must be at most {limit:.3g}"
+            for what, found, limit in judged[: 1 if tiny else None]
+            if found is not None and limit is not None and not found <= limit
+        ]
+
+    def line(self) -> str:
+        row, (mine, other) = self.row, self.memory
+        ours = statistics.median(self.ours)
+        at = f"B = {self.batch:,}, d = {row.width}" + (f", {row.items} a class" * (row.items > 1))
+        cells = [row.title, at]
+        if self.theirs:
+            low, middle, high = self.times[0], statistics.median(self.times), self.times[-1]
+            ratio = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+            cells += [_seconds(statistics.median(self.theirs)), _seconds(ours), ratio]
+        else:
+            cells += ["", _seconds(ours), ""]
+        cells += [f"≤ {row.time:.3g}" if row.time else ""]
+        shown = row.memory is not None or row.gigabytes is not None
+        cells += [_bytes(other) if other and shown else "", _bytes(mine) if shown else ""]
+        cells += [f"{mine / other:.3g}" if row.memory and other else ""]
+        limit = f"≤ {row.memory:.3g}" if row.memory else ""
+        cells += [f"≤ {row.gigabytes} GB" if row.gigabytes else limit]
+        cells += ["" if self.difference is None else f"{self.difference:.0e}"]
+        return f"| {' | '.join(cells)} |"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
+
+
+def measure(row: Row, batch: int, tiny: bool) -> Measured:
+    most = 1 if tiny else TURNS[1]
+    with tempfile.TemporaryDirectory() as folder:
+        # Theirs first, so that what may not fit is alone; its memory goes back before the turns.
+        sides = [Side(row, s, batch, folder) for s in ("theirs", "ours")[row.alone :]]
+        taken: list[list[float]] = [[] for _ in sides]
+        steps = [1 if tiny else max(1, math.ceil(TURN / side.seconds)) for side in sides]
+        begun = time.perf_counter()
+        while len(taken[0]) < most:
+            spent = time.perf_counter() - begun
+            if len(taken[0]) >= (TURNS[0] if spent < 2 * BUDGET else 1) and spent > BUDGET:
+                break
+            for side, count, found in zip(sides, steps, taken, strict=True):
+                found.append(side.take(count))
+        for side in sides:
+            side.close()
+        both = [side.gradients for side in sides]
+        *theirs, ours = sides
+        return Measured(
+            row,
+            batch,
+            taken[-1],
+            taken[0] if theirs else None,
+            (ours.bytes, theirs[0].bytes if theirs else None),
+            difference(*both) if theirs else None,
+        )
+
+
+def difference(theirs: str, ours: str) -> float:
+    """The largest difference between two gradients, as a share of the largest number in one."""
+    import torch
+
+    pairs = list(zip(torch.load(theirs), torch.load(ours), strict=True))
+    most = max(float(their.abs().max()) for their, _ in pairs)
+    return max(float((their - our).abs().max()) for their, our in pairs) / most
+
+
+# ---- All rows
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this table between its markers."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{DOCS}: has no lines '{BEGIN.strip()}' and '{END}' to write between")
+    return before + begin + table + end + after
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", help="their names; all by default")
+    parser.add_argument("--tiny", action="store_true", help="small batches, to see that it runs")
+    parser.add_argument("--side", nargs=3, metavar=("SIDE", "FILE", "BATCH"), help="one process")
+    arguments = parser.parse_args()
+    for name in arguments.rows:
+        if name not in ROWS:
+            parser.error(f"no row '{name}'; there are {', '.join(ROWS)}")
+    if arguments.side:
+        side, file, batch = arguments.side
+        serve(ROWS[arguments.rows[0]], side, int(batch), file)
+        return 0
+
+    lines, missed, left_out = [], [], []
+    print(HEADING, end="", flush=True)
+    for name in arguments.rows or ROWS:
+        row = ROWS[name]
+        if row.peer and importlib.util.find_spec(row.peer) is None:
+            left_out.append(
+                f"{name}: left out, {row.peer} is not installed; take the extra 'bench'"
+            )
+            continue
+        try:
+            batch = min(row.batch, 32) if arguments.tiny else row.batch
+            found = measure(row, batch, arguments.tiny)
+        except RuntimeError as error:
+            missed.append(f"{name}: could not be measured, a process {error}")
+            continue
+        lines.append(found.line())
+        missed += found.missed(arguments.tiny)
+        print(lines[-1], flush=True)
+    print("\n".join([*left_out, *missed]))
+    if not arguments.rows and not arguments.tiny and not left_out:
+        table = HEADING + "".join(f"{line}\n" for line in lines)
+        DOCS.write_text(with_table(DOCS.read_text(encoding="utf-8"), table), encoding="utf-8")
+    return 0 if lines and not missed else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
