@@ -18,6 +18,7 @@ from msiam.registry.registry import registry
 from msiam.run.mineable import Mineable
 from msiam.run.mined import Cells, Mined, Take
 from msiam.towers.embedding import located
+from msiam.towers.inference import KEPT
 from msiam.towers.model import Model
 from msiam.training.progress import items_bar
 
@@ -117,7 +118,7 @@ class Miner:
             for (tower, numbers), column in zip(used.items(), self.columns, strict=False):
                 items = self.data.items[tower]
                 values = [items.values[number] for number in numbers.tolist()]
-                found, unread = self.model.embed(column, values, progress=progress)
+                found, unread = self.model.embed(column, values, progress=progress, how=KEPT)
                 items.reject({int(numbers[place]): reason for place, reason in unread})
                 vectors = np.zeros((len(items), found.shape[1]), np.float32)
                 vectors[np.delete(numbers, [place for place, _ in unread])] = found

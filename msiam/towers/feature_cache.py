@@ -121,24 +121,29 @@ def prepare_kept(
     """
     place = os.environ.get("MSIAM_CACHE", PLACE)
     cache = _opened(Path(place).expanduser() / way(encoder)) if place else None
-    keys = [None if cache is None else item_key(item) for item in items]
-    made: dict[int, np.ndarray | Rejected] = {}
+    keys = [item_key(item) if cache is not None else None for item in items]
+    found: list[np.ndarray | Rejected | None] = [None] * len(items)
     for start in range(0, len(items), CHUNK):
         numbers = range(start, min(start + CHUNK, len(items)))
-        missing = [n for n in numbers if cache is None or keys[n] is None or keys[n] not in cache]
+        missing = [n for n in numbers if cache is None or (k := keys[n]) is None or k not in cache]
         features = encoder.prepare([items[number] for number in missing]) if missing else []
         for number, feature in zip(missing, features, strict=True):
             key = keys[number]
             if cache is None or key is None or isinstance(feature, Rejected):
-                made[number] = feature
+                found[number] = feature
             else:
                 cache[key] = feature
         if progress is not None:
             progress(len(numbers))
-    if cache is None:
-        return [made[number] for number in range(len(items))]
-    cache.flush()  # and from here on all lie in mapped files
-    return [made[n] if n in made else cache[key] for n, key in enumerate(keys) if key or n in made]
+    if cache is not None:
+        cache.flush()
+    # Only from here on do all that are kept lie in mapped files.
+    return [_kept(cache, key) if one is None else one for one, key in zip(found, keys, strict=True)]
+
+
+def _kept(cache: FeatureCache | None, key: bytes | None) -> np.ndarray:
+    assert cache is not None and key is not None
+    return cache[key]
 
 
 def way(encoder: Encoder) -> str:

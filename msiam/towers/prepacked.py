@@ -29,7 +29,7 @@ def prepacked(module: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator
     try:
         for layer in module.modules():
             if type(layer) is nn.Linear and _fits(layer) and _works(dtype):
-                layer.forward = _packed(layer, dtype)  # type: ignore[method-assign]
+                layer.forward = _packed(layer, dtype)  # type: ignore[method-assign, assignment]
                 changed.append(layer)
         yield
     finally:
