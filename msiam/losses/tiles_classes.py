@@ -67,8 +67,6 @@ class _ClassSums(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         units, lengths, weights, labels, sums = ctx.saved_tensors
         of_cosines, of_sums = grads[0], grads[1] * ctx.scale
-        # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
-        sums = sums.masked_fill(sums == -torch.inf, torch.inf)
         grad_items, grad_weights = torch.zeros_like(units), torch.empty_like(weights)
         with torch.autocast(units.device.type, enabled=False):
             for block in ctx.blocks:
@@ -77,6 +75,7 @@ class _ClassSums(torch.autograd.Function):
                     slope = (tile.s - sums).exp_().mul_(of_sums)
                 else:
                     slope = (tile.s - sums[block, None]).exp_().mul_(of_sums[block, None])
+                # Where there is nothing to sum, all entries are own ones, and their NaN goes too.
                 tile.replace(slope, of_cosines)
                 grad_items.addmm_(slope.T, tile.units)
                 grad_weights[block] = _across(slope @ units, tile.units, tile.lengths)

@@ -126,6 +126,15 @@ def test_scores_go_before_labels(make, loss, unit):
     assert torch.equal(make(CoSENT)({"a": a, "b": b}, both), loss(SCORES)(a, b))
 
 
+def test_rows_that_do_not_ask_are_left_out(make, unit):
+    a, b, scores = unit(7), unit(7, seed=1), torch.tensor(SCORES)
+    asks = torch.tensor([True, False, True, True, False, True, True])
+    groups = dict.fromkeys("ab", torch.arange(7))
+    found = make(CoSENT)({"a": a, "b": b}, Targets(groups, scores=scores, anchors=asks))
+    rest = Targets({column: of[asks] for column, of in groups.items()}, scores=scores[asks])
+    assert torch.equal(found, make(CoSENT)({"a": a[asks], "b": b[asks]}, rest))
+
+
 def test_embeddings_that_tie(loss, agree, unit):
     one = unit(1).expand(7, -1)
     agree(loss(SCORES), reference(SCORES), one, unit(1, seed=1).expand(7, -1))
@@ -166,11 +175,12 @@ def test_strided_and_expanded_embeddings(loss, unit, value_and_gradients):
     torch.testing.assert_close(loss(SCORES)(a, one), loss(SCORES)(a, one.contiguous()))
 
 
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("row", range(7))
 def test_what_is_no_number_stays_no_number(loss, unit, broken, row):
     a = unit(7)
-    a[row] = broken
+    a[row] = 0
+    a[row, 0] = broken  # the similarity is ∞ or −∞, or NaN
     assert not loss(SCORES)(a, unit(7, seed=1)).isfinite()
     assert not loss(SAME)(a, unit(7, seed=1)).isfinite()
 
