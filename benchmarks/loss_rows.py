@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,13 +155,13 @@ def plain(name: str, *given: Any) -> Cost:
     return lambda *inputs: function(*inputs, *given)
 
 
-def plain_two(name: str, *starts: float) -> Cost:
-    """One of dense.py for two columns, with learnt numbers."""
+def plain_two(name: str, scale: float, *starts: float) -> Cost:
+    """One of dense.py for two columns, with a learnt scale and further learnt numbers."""
     import dense
 
     function = getattr(dense, name)
-    learnt = [torch.tensor(start, requires_grad=True) for start in starts]
-    return lambda a, b, classes: function(a, b, classes, classes, *learnt)
+    log_scale, *learnt = (torch.tensor(x, requires_grad=True) for x in (math.log(scale), *starts))
+    return lambda a, b, classes: function(a, b, classes, classes, log_scale.exp(), *learnt)
 
 
 # ---- The table

@@ -20,6 +20,8 @@ class Side:
 
     def part(self, start: int, stop: int | None = None) -> Side:
         """The rows from ``start`` to ``stop``."""
+        if start == 0 and stop == len(self.groups):
+            return self  # for a slice, gradients are copied
         return Side(self.vectors[start:stop], self.groups[start:stop])
 
 

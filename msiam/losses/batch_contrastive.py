@@ -84,6 +84,8 @@ class _Pairs:
         self.rows, self.columns, self.same, self.paired = rows, columns, same, paired
         self.within = paired and same is None
         self.number = len(rows.groups) * (len(columns.groups) - self.within)
+        #: A pair of two items stands on either side of the diagonal.
+        self.mirrored = self.within and len(rows.groups) == len(columns.groups)
 
     @property
     def alike(self) -> Tensor:
@@ -98,12 +100,9 @@ class _Pairs:
 
     def tiles(self) -> Iterator[tuple[tuple[slice, slice], int]]:
         """Tiles of all pairs, and how often each counts."""
-        n, m = len(self.rows.groups), len(self.columns.groups)
-        # A pair of two items stands on either side of the diagonal.
-        mirrored = self.within and n == m
-        for i, j in square_tiles(n, m):
-            if not mirrored or i.start <= j.start:
-                yield (i, j), 1 + (mirrored and i.start < j.start)
+        for i, j in square_tiles(len(self.rows.groups), len(self.columns.groups)):
+            if not self.mirrored or i.start <= j.start:
+                yield (i, j), 1 + (self.mirrored and i.start < j.start)
 
     def known(self, tile: tuple[slice, slice]) -> Tensor:
         """(n, m) booleans: which pairs of a tile are the same."""
@@ -151,10 +150,13 @@ class _Cost(torch.autograd.Function):
                     continue
                 slope = short.div_(distance).masked_fill_(distance == 0, 0).mul_(-2 * times * push)
                 slope.masked_fill_(known, 2 * times * pull)
+                if pairs.mirrored and i == j:  # then a is b, and the slopes are as their mirror
+                    slope.mul_(2)
+                else:
+                    grad_b[j] += slope.sum(dim=0)[:, None] * b[j]
+                    grad_b[j].addmm_(slope.T, a[i], alpha=-1)
                 grad_a[i] += slope.sum(dim=1)[:, None] * a[i]
-                grad_b[j] += slope.sum(dim=0)[:, None] * b[j]
                 grad_a[i].addmm_(slope, b[j], alpha=-1)
-                grad_b[j].addmm_(slope.T, a[i], alpha=-1)
         ctx.save_for_backward(grad_a, grad_b)
         return total
 

@@ -85,9 +85,11 @@ class InfoNCE(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (a, b), positive, count = anchors_first(embeddings, targets)
-        positive = positive[:count]
         both = self.options.directions == "both"
-        weight = positive / (positive.sum().clamp(min=1) * (2 if both else 1))
+        positive, number = positive[:count], count
+        if targets.same is not None:
+            number = int(positive.sum())
+        weight = positive / (max(number, 1) * (2 if both else 1))
         scale = self._scale()
 
         def cost(asked: Side, candidates: Side, r: Tensor, c: Tensor | None = None) -> Tensor:
@@ -101,7 +103,8 @@ class InfoNCE(Loss):
             one_way = cost(first, b, weight)
             return one_way + cost(other, a, weight) if both else one_way
         # An item and itself are of one group, and so left out.
-        candidates = below(other, first, b.part(count), a.part(count))
+        rest = [b.part(count), a.part(count)] if count < len(a.groups) else []
+        candidates = below(other, first, *rest)
         if both:
             return cost(below(first, other), candidates, torch.cat([weight, weight]))
         return cost(first, candidates, weight)

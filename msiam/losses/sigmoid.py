@@ -10,7 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from msiam.losses.anchors import anchors_first
+from msiam.losses.anchors import Side, anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softplus_cost, widened
 from msiam.registry.options import Options
@@ -58,11 +58,13 @@ class Sigmoid(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (left, right), same, count = anchors_first(embeddings, targets)
-        a, b = widened(left.vectors, right.vectors)
-        scale, bias = self.log_scale.exp().to(a.dtype), self.bias.to(a.dtype)
-        groups = (left.groups[:count], right.groups)
-        cost = softplus_cost(a[:count], b, scale, bias, groups, same[:count])
-        if count < len(a):  # the anchors of b beside the others of a
-            groups = (right.groups[:count], left.groups[count:])
-            cost = cost + softplus_cost(b[:count], a[count:], scale, bias, groups, same=None)
+        first = left.part(0, count)
+        cost = self._cost(first, right, same[:count])
+        if count < len(same):  # the anchors of b beside the others of a
+            cost = cost + self._cost(right.part(0, count), left.part(count), None)
         return cost / max(count, 1)
+
+    def _cost(self, rows: Side, columns: Side, same: Tensor | None) -> Tensor:
+        a, b = widened(rows.vectors, columns.vectors)
+        scale, bias = self.log_scale.exp().to(a.dtype), self.bias.to(a.dtype)
+        return softplus_cost(a, b, scale, bias, (rows.groups, columns.groups), same)
