@@ -131,6 +131,7 @@ def test_a_test_table_given_from_python_is_asked_for_again(recipe, tmp_path):
 
 
 def test_evaluating_prepares_the_held_out_items_alone(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSIAM_CACHE", "")  # what training has kept is not prepared again
     run = msiam.train(recipe, folder=tmp_path / "run")
     encoder = run.model.tower("text").encoder
     prepared = []
