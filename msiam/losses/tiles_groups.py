@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
-from msiam.losses.tiles import row_blocks, widened
+from msiam.losses.tiles import exactly, row_blocks, widened
 
 
 @dataclass(frozen=True)
@@ -161,15 +161,16 @@ class _LogSums(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         of_rows = [a.new_empty(len(a)) for _ in sums]
         of_columns = [a.new_full((len(b),), -torch.inf) for _ in sums]
-        with torch.autocast(a.device.type, enabled=False):
+        ctx.pairs, ctx.sums, ctx.only = pairs, sums, None
+        with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
-                for k, term in enumerate(sums):
-                    t = term.exponents(s, positive, itself)
+                s, exponents = _block(a, b, pairs, sums, block)
+                for k, t in enumerate(exponents):
                     of_rows[k][block] = t.logsumexp(dim=1)
                     if pairs.both:
                         of_columns[k] = torch.logaddexp(of_columns[k], t.logsumexp(dim=0))
-        ctx.pairs, ctx.sums = pairs, sums
+                if block == slice(0, len(a)):  # no need to make it again
+                    ctx.only = s, exponents
         ways = [of_rows, of_columns] if pairs.both else [of_rows]
         flat = tuple(found for each in zip(*ways, strict=True) for found in each)
         ctx.save_for_backward(a, b, *flat)
@@ -183,20 +184,32 @@ class _LogSums(torch.autograd.Function):
         # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
         flat = [found.masked_fill(found.isneginf(), torch.inf) for found in flat]
         grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
-        with torch.autocast(a.device.type, enabled=False):
+        with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
-                slope = torch.zeros_like(s)
-                for k, term in enumerate(ctx.sums):
-                    t = term.exponents(s, positive, itself)
+                s, exponents = ctx.only or _block(a, b, pairs, ctx.sums, block)
+                slopes = []
+                for k, (term, t) in enumerate(zip(ctx.sums, exponents, strict=True)):
                     rows, g = flat[ways * k], grads[ways * k]
                     share = (t - rows[block, None]).exp_().mul_(g[block, None])
                     if pairs.both:
-                        share += t.sub_(flat[ways * k + 1]).exp_().mul_(grads[ways * k + 1])
-                    slope += share.mul_(term.slope(s))
+                        of_columns, g = flat[ways * k + 1], grads[ways * k + 1]
+                        share += (t - of_columns).exp_().mul_(g)
+                    slopes.append(share.mul_(term.slope(s)))
+                slope = sum(slopes[1:], start=slopes[0])
+                if ctx.only and pairs.itself is not None and len(a) == len(b):
+                    # Then a is b, and one product is enough for both.
+                    return (slope + slope.T) @ b, None, None, None
                 grad_a[block] = slope @ b
                 grad_b.addmm_(slope.T, a[block])
         return grad_a, grad_b, None, None
+
+
+def _block(
+    a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], block: slice
+) -> tuple[Tensor, list[Tensor]]:
+    """The similarities of some rows, and the exponents of each sum."""
+    s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
+    return s, [term.exponents(s, positive, itself) for term in sums]
 
 
 def positive_means(sides: Sequence[Side]) -> list[tuple[Tensor, Tensor]]:
