@@ -117,7 +117,8 @@ class Triplet(Loss):
             cost, count, costly = self.miner.total(pool, positives, self.options.distance, margin)
             return cost, count if self.options.average == "all" else costly
         anchor, positive, negative = self.miner.triplets(pool, positives)
-        return self._listed(pool[0][anchor], pool[1][positive], pool[1][negative])
+        vectors = zip(pool[:1] + pool[1:2] * 2, (anchor, positive, negative), strict=True)
+        return self._listed(*(side.index_select(0, chosen) for side, chosen in vectors))
 
     def _positives(self, pairs: bool) -> str:
         if self.options.positives == "row" and not pairs:
