@@ -42,7 +42,7 @@ def supcon(x: Tensor, groups: Tensor, temperature: float) -> Tensor:
     log_p = s - s.masked_fill(own, -torch.inf).logsumexp(dim=1, keepdim=True)
     count = positive.sum(dim=1)
     cost = -(log_p * positive).sum(dim=1) / count.clamp(min=1)
-    return cost.sum() / (count > 0).sum()
+    return cost.sum() / (count > 0).sum().clamp(min=1)
 
 
 def multi_similarity(x: Tensor, groups: Tensor, alpha: float, beta: float, base: float) -> Tensor:
@@ -59,7 +59,8 @@ def circle(x: Tensor, groups: Tensor, margin: float, scale: float) -> Tensor:
     far, near = (1 + margin - s).detach().relu(), (s + margin).detach().relu()
     pull = (-scale * far * (s - 1 + margin)).masked_fill(~positive | own, -torch.inf)
     push = (scale * near * (s - margin)).masked_fill(positive, -torch.inf)
-    return softplus(pull.logsumexp(dim=1) + push.logsumexp(dim=1)).mean()
+    cost = softplus(pull.logsumexp(dim=1) + push.logsumexp(dim=1))
+    return cost.sum() / (positive.sum(dim=1) > 1).sum().clamp(min=1)
 
 
 def distances(x: Tensor) -> Tensor:
@@ -70,7 +71,8 @@ def batch_hard(x: Tensor, groups: Tensor, margin: float) -> Tensor:
     d, positive = distances(x), groups[:, None] == groups
     far = d.masked_fill(~positive, -torch.inf).amax(dim=1)
     near = d.masked_fill(positive, torch.inf).amin(dim=1)
-    return (far - near + margin).relu().mean()
+    there = (positive.sum(dim=1) > 1) & ~positive.all(dim=1)
+    return (far - near + margin).relu()[there].sum() / there.sum().clamp(min=1)
 
 
 def triplets(x: Tensor, groups: Tensor, margin: float, semi_hard: bool) -> Tensor:

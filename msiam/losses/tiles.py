@@ -148,7 +148,7 @@ class _SoftmaxCost(torch.autograd.Function):
         c: Tensor | None,
     ) -> Tensor:
         a, b = widened(a, b)
-        scale, r, c = (t if t is None else t.to(a.dtype) for t in (scale, r, c))
+        scale, r, c = scale.to(a.dtype), r.to(a.dtype), None if c is None else c.to(a.dtype)
         n, m = a.shape[0], b.shape[0]
         tiles, known = square_tiles(n, m), Known(ga, gb)
         of_rows, own = a.new_empty(2, n).unbind()
