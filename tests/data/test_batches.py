@@ -86,3 +86,18 @@ def test_towers_have_batches_of_their_own(words, files):
     assert batch["batches"]["image"][0]["lengths"].tolist() == [[5, 6]]
     assert batch["batches"]["text"][0]["lengths"].tolist() == [[1, 1]]
     assert "same" not in batch
+
+
+def test_scores_are_those_of_the_rows_and_there_only_where_there_are_some(collator, words):
+    rows = [{"left": f"a{n}", "right": f"b{n}"} for n in range(3)]
+    towers = {"left": "text", "right": "text"}
+    items = Items.collect({"table": open_table(rows)}, list(towers), "text", words)
+    items.prepare(words)
+    numbers = {column: items.numbers["table", column] for column in towers}
+    given = np.array([0.5, 3, 4], np.float32)
+    examples = Examples.build(numbers, towers, given >= 3, given)
+    batch = Collator(examples, towers, {"text": items}, {"text": words})([2, 0])
+    assert batch["scores"].dtype == torch.float32
+    assert batch["scores"].tolist() == [4, 0.5]
+    assert batch["same"].tolist() == [True, False]
+    assert "scores" not in collator([0])
