@@ -233,10 +233,11 @@ def _positive_means(a: Tensor, b: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]
     _, number = torch.cat([pairs.rows, pairs.columns]).unique(return_inverse=True)
     rows, columns = number.split([len(pairs.rows), len(pairs.columns)])
     sums = b.new_zeros(size, b.shape[1]).index_add(0, columns, b)
-    total = (a * sums.index_select(0, rows)).sum(dim=1)
+    others = sums.index_select(0, rows)
     count = columns.bincount(minlength=size)[rows]
     if pairs.itself is not None:
-        total, count = total - (a * b.index_select(0, pairs.itself)).sum(dim=1), count - 1
+        others, count = others - b.index_select(0, pairs.itself), count - 1
+    total = (a * others).sum(dim=1)
     if pairs.partner is not None and pairs.same is not None:
         own = (a * b.index_select(0, pairs.partner)).sum(dim=1)
         change = pairs.same.long() - (rows == columns[pairs.partner]).long()
