@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, log_sums, matched
+from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
 
 
@@ -69,7 +69,8 @@ class Circle(Loss):
             LogSum("negatives", lambda s: push(s).mul_(s - margin), push),
         ]
         costs = []
-        for positives, negatives in log_sums(sides, sums):
+        for found in sums_over(sides, sums):
+            positives, negatives = found.log_sums
             anchors = ~positives.isneginf()
             cost = nn.functional.softplus(positives + negatives)
             costs.append(cost.sum() / anchors.sum().clamp(min=1))

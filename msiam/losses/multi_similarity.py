@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, log_sums, matched
+from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
 
 
@@ -64,7 +64,8 @@ class MultiSimilarity(Loss):
             LogSum("negatives", lambda s: (s - base) * beta, lambda s: beta),
         ]
         costs = []
-        for positives, negatives in log_sums(sides, sums):
+        for found in sums_over(sides, sums):
+            positives, negatives = found.log_sums
             pull = nn.functional.softplus(positives) / alpha
             push = nn.functional.softplus(negatives) / beta
             costs.append((pull + push).sum() / max(len(pull), 1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, log_sums, matched, positive_means
+from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
 
 
@@ -56,11 +56,10 @@ class SupCon(Loss):
         scale = 1 / self.options.temperature
         everything = LogSum("all", lambda s: s * scale, lambda s: scale)
         costs = []
-        for (candidates,), (mean, count) in zip(
-            log_sums(sides, [everything]), positive_means(sides), strict=True
-        ):
-            anchors = count > 0
-            # An only item has no candidates, and −∞ times 0 is no number.
-            cost = candidates.masked_fill(candidates.isneginf(), 0) - scale * mean
-            costs.append((cost * anchors).sum() / anchors.sum().clamp(min=1))
+        for found in sums_over(sides, [everything], totals=True):
+            (candidates,), total, count = found.log_sums, found.total, found.count
+            assert total is not None and count is not None
+            anchors = count > 0  # an only item has neither positives nor candidates
+            cost = candidates - scale * total / count.clamp(min=1)
+            costs.append(cost.masked_fill(~anchors, 0).sum() / anchors.sum().clamp(min=1))
         return torch.stack(costs).mean()

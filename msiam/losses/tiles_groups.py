@@ -139,41 +139,62 @@ class LogSum:
         return exponents
 
 
-def log_sums(sides: Sequence[Side], sums: Sequence[LogSum]) -> list[list[Tensor]]:
-    """Several sums of each anchor, −∞ where there is nothing to sum.
+@dataclass(frozen=True)
+class Found:
+    """What was summed up for the anchors that meet candidates in one way, (n,) each.
 
-    Returns:
-        A list for each way in which anchors meet candidates, with a tensor for each sum: (N,) for
-        the rows of a side, then (M,) for its columns if it goes both ways.
+    Attributes:
+        log_sums: a tensor for each sum, −∞ where there is nothing to sum.
+        total, count: of the similarities of their positives, the sum, and how many they are;
+            where it was asked for.
     """
+
+    log_sums: list[Tensor]
+    total: Tensor | None = None
+    count: Tensor | None = None
+
+
+def sums_over(sides: Sequence[Side], sums: Sequence[LogSum], totals: bool = False) -> list[Found]:
+    """Several sums of each anchor: for the rows of a side, then for its columns if they ask too."""
     found = []
     for side in sides:
-        flat = _LogSums.apply(*side, sums)
-        ways = 2 if side.pairs.both else 1
-        found += [list(flat[way::ways]) for way in range(ways)]
+        flat = _Sums.apply(*side, sums, totals)
+        ways, width = (2 if side.pairs.both else 1), len(sums)
+        for way in range(ways):
+            own = list(flat[way::ways])
+            found.append(Found(own[:width], *own[width:]))
     return found
 
 
-class _LogSums(torch.autograd.Function):
+class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum]
+        ctx: Any, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], totals: bool
     ) -> tuple[Tensor, ...]:
-        of_rows = [a.new_empty(len(a)) for _ in sums]
+        of_rows = [a.new_empty(len(a)) for _ in (*sums, *"tc"[: 2 * totals])]
         of_columns = [a.new_full((len(b),), -torch.inf) for _ in sums]
+        of_columns += [b.new_zeros(len(b)) for _ in of_rows[len(sums) :]]
         ctx.pairs, ctx.sums, ctx.only = pairs, sums, None
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                s, exponents = _block(a, b, pairs, sums, block)
-                for k, t in enumerate(exponents):
+                tile = _tile(a, b, pairs, sums, totals, block)
+                for k, t in enumerate(tile.exponents):
                     of_rows[k][block] = t.logsumexp(dim=1)
                     if pairs.both:
                         of_columns[k] = torch.logaddexp(of_columns[k], t.logsumexp(dim=0))
+                if tile.positive is not None:
+                    parts = (tile.similarities * tile.positive, tile.positive)
+                    for k, part in enumerate(parts, start=len(sums)):
+                        of_rows[k][block] = part.sum(dim=1)
+                        if pairs.both:
+                            of_columns[k] += part.sum(dim=0)
                 if block == slice(0, len(a)):  # no need to make it again
-                    ctx.only = s, exponents
+                    ctx.only = tile
         ways = [of_rows, of_columns] if pairs.both else [of_rows]
         flat = tuple(found for each in zip(*ways, strict=True) for found in each)
         ctx.save_for_backward(a, b, *flat)
+        ctx.totals = totals
+        ctx.mark_non_differentiable(*flat[len(ways) * (len(sums) + 1) :])
         return flat
 
     @staticmethod
@@ -186,60 +207,45 @@ class _LogSums(torch.autograd.Function):
         grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                s, exponents = ctx.only or _block(a, b, pairs, ctx.sums, block)
+                tile = ctx.only or _tile(a, b, pairs, ctx.sums, ctx.totals, block)
                 slopes = []
-                for k, (term, t) in enumerate(zip(ctx.sums, exponents, strict=True)):
+                for k, (term, t) in enumerate(zip(ctx.sums, tile.exponents, strict=True)):
                     rows, g = flat[ways * k], grads[ways * k]
                     share = (t - rows[block, None]).exp_().mul_(g[block, None])
                     if pairs.both:
                         of_columns, g = flat[ways * k + 1], grads[ways * k + 1]
                         share += (t - of_columns).exp_().mul_(g)
-                    slopes.append(share.mul_(term.slope(s)))
+                    slopes.append(share.mul_(term.slope(tile.similarities)))
+                if tile.positive is not None:
+                    of_total = grads[ways * len(ctx.sums) :]
+                    g = of_total[0][block, None]
+                    slopes.append(tile.positive * (g + of_total[1] if pairs.both else g))
                 slope = sum(slopes[1:], start=slopes[0])
                 if ctx.only and pairs.itself is not None and len(a) == len(b):
                     # Then a is b, and one product is enough for both.
-                    return (slope + slope.T) @ b, None, None, None
+                    return (slope + slope.T) @ b, None, None, None, None
                 grad_a[block] = slope @ b
                 grad_b.addmm_(slope.T, a[block])
-        return grad_a, grad_b, None, None
+        return grad_a, grad_b, None, None, None
 
 
-def _block(
-    a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], block: slice
-) -> tuple[Tensor, list[Tensor]]:
-    """The similarities of some rows, and the exponents of each sum."""
+class _Tile(NamedTuple):
+    """Some rows of the matrix: similarities, the exponents of each sum, and where it was asked
+    for, 1 at the positives and 0 elsewhere; (n, M) each."""
+
+    similarities: Tensor
+    exponents: list[Tensor]
+    positive: Tensor | None
+
+
+def _tile(
+    a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], totals: bool, block: slice
+) -> _Tile:
     s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
-    return s, [term.exponents(s, positive, itself) for term in sums]
-
-
-def positive_means(sides: Sequence[Side]) -> list[tuple[Tensor, Tensor]]:
-    """Of each anchor the mean similarity of its positives, and their number; 0 without any.
-
-    The sum over a group of aᵢ·b is aᵢ·(the sum of the group), so that no matrix is needed.
-
-    Returns:
-        Two tensors, (N,) or (M,), for each way as in :func:`log_sums`.
-    """
-    ways = []
-    for a, b, pairs in sides:
-        ways.append((a, b, pairs))
-        if pairs.both:  # a partner's partner is the item itself, so that it turns as it is
-            ways.append((b, a, replace(pairs, rows=pairs.columns, columns=pairs.rows)))
-    return [_positive_means(*way) for way in ways]
-
-
-def _positive_means(a: Tensor, b: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    size = len(pairs.rows) + len(pairs.columns)
-    _, number = torch.cat([pairs.rows, pairs.columns]).unique(return_inverse=True)
-    rows, columns = number.split([len(pairs.rows), len(pairs.columns)])
-    sums = b.new_zeros(size, b.shape[1]).index_add(0, columns, b)
-    others = sums.index_select(0, rows)
-    count = columns.bincount(minlength=size)[rows]
-    if pairs.itself is not None:
-        others, count = others - b.index_select(0, pairs.itself), count - 1
-    total = (a * others).sum(dim=1)
-    if pairs.partner is not None and pairs.same is not None:
-        own = (a * b.index_select(0, pairs.partner)).sum(dim=1)
-        change = pairs.same.long() - (rows == columns[pairs.partner]).long()
-        total, count = total + change * own, count + change
-    return total / count.clamp(min=1), count
+    exponents = [term.exponents(s, positive, itself) for term in sums]
+    if not totals:
+        return _Tile(s, exponents, None)
+    kept = positive.to(s.dtype)
+    if itself is not None:
+        kept.scatter_(1, itself[:, None], 0)
+    return _Tile(s, exponents, kept)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, Pairs, Side, log_sums
+from msiam.losses.tiles_groups import LogSum, Pairs, Side, sums_over
 from msiam.registry.options import Options
 
 
@@ -83,4 +83,4 @@ class NTuple(Loss):
         same = torch.ones_like(rows, dtype=torch.bool)
         pairs = Pairs(groups, of_candidates, partner=rows, same=same)
         negative = LogSum("negatives", lambda s: s * scale, lambda s: scale)
-        return log_sums([Side(anchor, candidates, pairs)], [negative])[0][0]
+        return sums_over([Side(anchor, candidates, pairs)], [negative])[0].log_sums[0]

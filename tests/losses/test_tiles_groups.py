@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
-from msiam.losses.tiles_groups import LogSum, Pairs, Side, log_sums, matched, positive_means
+from msiam.losses.tiles_groups import LogSum, Pairs, Side, matched, sums_over
 
 SUMS = [
     LogSum("positives", lambda s: -2 * s, lambda s: -2),
@@ -37,7 +37,7 @@ def log_sum(exponents, kept, dim):
 
 
 def dense(sides, anchors):
-    """log_sums of SUMS, and positive_means, with the whole matrix at hand, of the anchors."""
+    """sums_over SUMS, and the totals, with the whole matrix at hand, of the anchors."""
     ((a, b, pairs),) = sides
     s, kept = a @ b.T, masks(pairs)
     chosen = torch.ones(len(a), dtype=torch.bool)
@@ -49,7 +49,7 @@ def dense(sides, anchors):
     ]
     count = [kept["positives"].sum(dim)[chosen] for dim in dims]
     total = [(s * kept["positives"]).sum(dim)[chosen] for dim in dims]
-    return sums, [(t / c.clamp(min=1), c) for t, c in zip(total, count, strict=True)]
+    return sums, [(t, c.to(s.dtype)) for t, c in zip(total, count, strict=True)]
 
 
 @given(st.data(), st.integers(1, 8), st.integers(1, 100), st.integers(1, 6), st.integers(0, 99))
@@ -72,7 +72,9 @@ def test_it_is_the_dense_sums_whatever_the_size_of_a_tile(data, rows, tile, kind
             if exact:
                 sums, means = dense(sides, anchors)
             else:
-                sums, means = log_sums(sides, SUMS), positive_means(sides)
+                every = sums_over(sides, SUMS, totals=True)
+                sums = [found.log_sums for found in every]
+                means = [(found.total, found.count) for found in every]
             found = [part for side in sums for part in side]
             finite = [part.masked_fill(part.isneginf(), 0) for part in found]
             cost = sum((1 + k) * part.sum() for k, part in enumerate(finite))
@@ -102,7 +104,7 @@ def test_in_a_pool_each_is_its_partners_partner():
 def test_differentiating_twice_is_refused_and_not_wrong():
     a = torch.randn(4, 3, requires_grad=True)
     pairs = Pairs(torch.arange(4), torch.arange(4))
-    value = log_sums([Side(a, a.detach(), pairs)], SUMS)[0][1].sum()
+    value = sums_over([Side(a, a.detach(), pairs)], SUMS)[0].log_sums[1].sum()
     factor = torch.tensor(2.0, requires_grad=True)
     (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
