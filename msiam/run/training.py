@@ -140,7 +140,7 @@ def _train(
     introduce(model, parts, recipe.train, console)
     digest = parts.digest()
     main = processes.is_main()
-    with tempfile.TemporaryDirectory() as scratch:
+    with processes.main_first(), tempfile.TemporaryDirectory() as scratch:
         rejected = place.rejected if main else Path(scratch) / place.rejected.name
         prepare_items(parts, model, rejected, allow_rejected, console)
     for note in parts.notes:

@@ -76,9 +76,7 @@ def embed_items(
     for start, chunk in chunks(items):
         chunk = [located(item, root, tower.encoder) for item in chunk]
         good = []
-        kept = how.keep and isinstance(tower.encoder, Frozen)
-        features = prepare_kept(tower.encoder, chunk) if kept else tower.encoder.prepare(chunk)
-        for number, feature in enumerate(features):
+        for number, feature in enumerate(_prepared(tower.encoder, chunk, how)):
             if isinstance(feature, Rejected):
                 rejected.append((start + number, feature.reason))
             else:
@@ -86,6 +84,14 @@ def embed_items(
         vectors.append(embed_features(tower, good, progress, how))
     empty = np.empty((0, tower.dim), dtype=np.float32)
     return np.concatenate([empty, *vectors]), rejected
+
+
+def _prepared(encoder: Encoder, items: Sequence[Any], how: How) -> list[np.ndarray | Rejected]:
+    if not isinstance(encoder, Frozen):
+        return encoder.prepare(items)
+    # Only exact vectors are kept.
+    kept = how.keep and how.precision == "fp32"
+    return prepare_kept(encoder, items) if kept else encoder.embed(items, how)
 
 
 def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[tuple[int, Sequence[Any]]]:

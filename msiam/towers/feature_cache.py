@@ -8,11 +8,15 @@ that several processes may fill one folder. Folders may be removed at any time.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
+import shutil
 import sys
+import time
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from msiam.errors import RunError
 from msiam.paths import replacing
 from msiam.towers.encoder import Encoder, Rejected
 
@@ -28,6 +33,8 @@ PLACE = "~/.cache/msiam/features"
 #: Bytes of features that are gathered before they are written.
 ENOUGH = 1 << 26
 CHUNK = 1024  # items prepared at a time
+DAYS_UNREAD = 30  # after which a way of preparing is forgotten
+LIBRARIES = ("numpy", "pillow", "tokenizers", "torch", "torchvision", "transformers")
 
 SCHEMA = pa.schema(
     [
@@ -51,6 +58,7 @@ class FeatureCache:
         self._places: dict[bytes, tuple[pa.RecordBatch, int]] = {}
         self._fresh: dict[bytes, np.ndarray] = {}
         self._bytes = 0
+        self._writes = True
         for file in sorted(folder.glob("*.arrow")):
             self._open(file)
 
@@ -75,10 +83,9 @@ class FeatureCache:
     def flush(self) -> None:
         """Write what is not on disk yet, into a file of its own.
 
-        Raises:
-            RunError: the disk is full, or the folder cannot be written.
+        Where that cannot be done, it stays in memory, and a warning says so once: the work goes on.
         """
-        if not self._fresh:
+        if not self._fresh or not self._writes:
             return
         arrays = list(self._fresh.values())
         columns = [
@@ -88,24 +95,28 @@ class FeatureCache:
             pa.array([array.tobytes() for array in arrays], pa.large_binary()),
         ]
         file = self.folder / f"{uuid.uuid4().hex}.arrow"
-        with replacing(file) as draft, pa.ipc.new_file(str(draft), SCHEMA) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
-        self._fresh, self._bytes = {}, 0
-        self._open(file)
+        try:
+            with replacing(file) as draft, pa.ipc.new_file(str(draft), SCHEMA) as writer:
+                writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+            self._open(file)
+        except (RunError, OSError) as error:
+            self._writes = False
+            warnings.warn(f"prepared features are not kept for the next run: {error}", stacklevel=2)
+        else:
+            self._fresh, self._bytes = {}, 0
 
     def _open(self, file: Path) -> None:
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(file)))
             batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        except (pa.ArrowInvalid, OSError):  # damaged, or removed by another process just now
+        except pa.ArrowInvalid:  # damaged
             file.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:  # removed just now
             return
         for batch in batches:
             for row, key in enumerate(batch.column("key").to_pylist()):
                 self._places[key] = batch, row
-
-
-_opened = lru_cache(maxsize=8)(FeatureCache)
 
 
 def prepare_kept(
@@ -115,12 +126,8 @@ def prepare_kept(
 
     Args:
         progress: told after each chunk how many items it had.
-
-    Raises:
-        RunError: the cache cannot be written, or the disk is full.
     """
-    place = os.environ.get("MSIAM_CACHE", PLACE)
-    cache = _opened(Path(place).expanduser() / way(encoder)) if place else None
+    cache = _cache_of(encoder)
     keys = [item_key(item) if cache is not None else None for item in items]
     found: list[np.ndarray | Rejected | None] = [None] * len(items)
     for start in range(0, len(items), CHUNK):
@@ -146,22 +153,78 @@ def _kept(cache: FeatureCache | None, key: bytes | None) -> np.ndarray:
     return cache[key]
 
 
-def way(encoder: Encoder) -> str:
-    """A name that changes whenever what the encoder prepares may change, its code with it."""
-    digest = blake2b(encoder.features_fingerprint().encode(), digest_size=16)
-    kinds = {type(part).__module__ for part in encoder.modules() if isinstance(part, Encoder)}
-    for name in sorted({kind.partition(".")[0] for kind in kinds}):
-        if place := sys.modules[name].__file__:
-            for file in sorted(Path(place).parent.glob("*.py")):
-                digest.update(file.read_bytes())
+def place() -> Path | None:
+    """The folder of all that is kept, if anything is to be kept."""
+    named = os.environ.get("MSIAM_CACHE", PLACE)
+    return Path(named).expanduser() if named else None
+
+
+def _cache_of(encoder: Encoder) -> FeatureCache | None:
+    top, name = place(), way(encoder)
+    if top is None or name is None:
+        return None
+    _tidy(top)
+    return _opened(top / name)
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: Path) -> FeatureCache:
+    with contextlib.suppress(OSError):
+        os.utime(folder)  # it is in use
+    return FeatureCache(folder)
+
+
+@cache
+def _tidy(top: Path) -> None:
+    """Remove what nothing has read for long, and what a killed process has left half-written."""
+    now = time.time()
+    with contextlib.suppress(OSError):  # another process may be tidying, too
+        for folder in top.iterdir():
+            if now - folder.stat().st_mtime > DAYS_UNREAD * 86_400:
+                shutil.rmtree(folder, ignore_errors=True)
+        for draft in top.glob("*/.*.draft"):
+            if now - draft.stat().st_mtime > 86_400:
+                draft.unlink(missing_ok=True)
+
+
+def way(encoder: Encoder) -> str | None:
+    """A name that changes whenever what the encoder prepares may change, its code with it.
+
+    None for an encoder whose code has no file, as in a notebook: it may change unseen.
+    """
+    parts = {type(part) for part in encoder.modules() if isinstance(part, Encoder)}
+    codes = [_code(kind) for kind in sorted(parts, key=lambda kind: kind.__qualname__)]
+    if None in codes:
+        return None
+    text = "\n".join([encoder.features_fingerprint(), *map(str, codes)])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def _code(kind: type) -> str | None:
+    """A digest of the packages that a class and those above it are in, and of who works for them.
+
+    Of PyTorch and Pillow, whose sources are large, it is the version.
+    """
+    digest = blake2b(digest_size=16)
+    for library in LIBRARIES:
+        digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
+    tops = {above.__module__.partition(".")[0] for above in kind.__mro__}
+    for top in sorted(tops - {"builtins", "abc", "torch"}):
+        file = getattr(sys.modules[top], "__file__", None)
+        if file is None:
+            return None
+        whole = Path(file).name == "__init__.py"
+        for source in sorted(Path(file).parent.rglob("*.py")) if whole else [Path(file)]:
+            digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
 def item_key(item: Any) -> bytes | None:
     """16 bytes that change whenever what the item holds may have changed; None: it is not kept.
 
-    Of a file they are of its path, its size and the time it was written, so that it need not be
-    read.
+    Of a file they are of its path, its size, when it was written and when it came there, so that it
+    need not be read.
     """
     digest = blake2b(digest_size=16)
     if isinstance(item, dict) and isinstance(item.get("bytes"), bytes):
@@ -173,7 +236,8 @@ def item_key(item: Any) -> bytes | None:
         with contextlib.suppress(OSError, ValueError):  # a text, or no file there
             if Path(item).is_absolute():
                 facts = Path(item).stat()
-                digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+                marks = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+                digest.update(repr(marks).encode())
     elif isinstance(item, np.ndarray):
         digest.update(f"array\n{item.dtype} {item.shape}\n".encode())
         digest.update(np.ascontiguousarray(item).view(np.uint8).data)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from msiam.towers.encoder import Batch, Encoder, Rejected
 from msiam.towers.encoding import run_features
+from msiam.towers.inference import EXACT, How
 
 
 class Frozen(Encoder):
@@ -52,9 +53,13 @@ class Frozen(Encoder):
         self.encoder.save(folder)
 
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
+        return self.embed(items, EXACT)
+
+    def embed(self, items: Sequence[Any], how: How) -> list[np.ndarray | Rejected]:
+        """The other's vectors, (d,) each, or why an item cannot be read."""
         found = self.encoder.prepare(items)
         readable = [feature for feature in found if not isinstance(feature, Rejected)]
-        vectors = iter(run_features(self.encoder, self.encoder, readable, self.dim))
+        vectors = iter(run_features(self.encoder, self.encoder, readable, self.dim, how=how))
         return [f if isinstance(f, Rejected) else next(vectors) for f in found]
 
     def collate(self, features: Sequence[np.ndarray]) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -25,7 +26,8 @@ class How:
         precision: fp32 is exact; bf16 is faster where the machine multiplies in it, and turns an
             embedding by about half a degree; auto: bf16 there, fp32 elsewhere.
         optimize: on a CPU, multiply by oneDNN with weights laid out for it; False: as PyTorch does.
-        keep: vectors of a frozen encoder are kept on disk, and read where they are there already.
+        keep: vectors of a frozen encoder are kept on disk, if they are exact, and read where they
+            are there already.
 
     Raises:
         RecipeError: another precision.
@@ -42,26 +44,31 @@ class How:
 
 
 EXACT = How()
+_ALONE = threading.RLock()
 #: For the items of a table, which come again.
 KEPT = How(keep=True)
 
 
 @contextlib.contextmanager
 def for_inference(module: nn.Module, how: How = EXACT) -> Iterator[None]:
-    """Inside, the module is in evaluation mode, and as fast as it can be."""
+    """Inside, the module is in evaluation mode, and as fast as it can be.
+
+    One thread at a time: what one has changed in the module, another would put back.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     half = use_bf16(how.precision, device)
-    training = module.training
-    module.eval()
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ALONE)
+        training = module.training
+        module.eval()
+        try:
             if how.optimize and device.type == "cpu":
                 stack.enter_context(prepacked(module, torch.bfloat16 if half else torch.float32))
             if half:
                 stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
             yield
-    finally:
-        module.train(training)
+        finally:
+            module.train(training)
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -40,7 +40,8 @@ def prepacked(module: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator
 def _fits(layer: nn.Linear) -> bool:
     weight = layer.weight
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not hooked
+    other = "forward" in vars(layer)  # already packed, or somebody else's
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not (hooked or other)
 
 
 def _packed(layer: nn.Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -58,6 +58,16 @@ def wait() -> None:
         distributed.barrier()
 
 
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """The first process goes through alone; the others follow, and find what it has written."""
+    if not is_main():
+        wait()
+    yield
+    if is_main():
+        wait()
+
+
 def from_main(make: Callable[[], Result]) -> Result:
     """What ``make`` returns in the first process; the others do not call it, and wait for it."""
     found: list[Any] = [make() if is_main() else None]
@@ -170,7 +180,7 @@ def global_loss(loss: WeightedSum, embeddings: Mapping[str, Tensor], targets: Ta
         {column: gather(group, counts) for column, group in targets.groups.items()},
         *(
             known if known is None else gather(known, counts)
-            for known in (targets.same, targets.scores, targets.anchors)
+            for known in (targets.same, targets.scores)
         ),
     )
     with torch.random.fork_rng([] if first.device.type == "cpu" else [first.device]):

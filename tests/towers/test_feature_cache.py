@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import errno
+import importlib
 import os
+import shutil
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from msiam_lstm.encoder import LstmEncoder
 
-from msiam.errors import RunError
 from msiam.towers import feature_cache
 from msiam.towers.embedding import embed_items
 from msiam.towers.encoder import Rejected
 from msiam.towers.feature_cache import FeatureCache, item_key, prepare_kept, way
-from msiam.towers.inference import KEPT
+from msiam.towers.inference import KEPT, How
 from msiam.towers.tower import Tower
 
 
@@ -160,14 +165,19 @@ def test_pictures_of_another_size_or_fit_miss(place):
     assert len(ways) == len(kinds)
 
 
-def test_a_file_that_is_written_anew_has_another_key(tmp_path):
-    file = tmp_path / "a.png"
+def test_a_file_of_another_content_has_another_key(tmp_path):
+    file, other = tmp_path / "a.png", tmp_path / "b.png"
     file.write_bytes(b"one")
+    other.write_bytes(b"two")
+    os.utime(other, ns=(1, 1))
+    os.utime(file, ns=(1, 1))
     before = item_key(str(file))
     assert item_key(str(file)) == before == item_key(file)
-    os.utime(file, ns=(1, 1))
+    shutil.copy2(other, file)  # of the same size, and as old
     assert item_key(str(file)) != before
-    assert item_key(str(tmp_path / "none.png")) == item_key(str(tmp_path / "none.png"))
+    before = item_key(str(file))
+    other.replace(file)
+    assert item_key(str(file)) != before
 
 
 def test_items_of_different_content_have_different_keys():
@@ -201,7 +211,91 @@ def test_much_is_written_in_several_files(place, tower, texts, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_place_that_cannot_be_written(place, tower, texts):
+def test_where_nothing_can_be_written_the_work_goes_on(place, tower, texts):
     place.write_text("a file")
-    with pytest.raises(RunError, match="cannot be written"):
-        prepare_kept(tower.encoder, texts)
+    with pytest.warns(UserWarning, match="not kept for the next run: .* cannot be written"):
+        found = prepare_kept(tower.encoder, texts)
+    for one, other in zip(found, tower.encoder.prepare(texts), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_cannot_be_opened_just_now_stays(place, tower, texts, monkeypatch):
+    prepare_kept(tower.encoder, texts)
+    (file,) = place.rglob("*.arrow")
+
+    def fail(path):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(feature_cache.pa, "memory_map", fail)
+    with pytest.raises(OSError, match="too many"):
+        FeatureCache(file.parent)
+    assert file.exists()
+
+
+ENCODER = """
+import torch
+from msiam_lstm.encoder import LstmEncoder
+
+class Mine(LstmEncoder):
+    times = {times}
+"""
+
+
+def test_changed_code_misses(tmp_path, monkeypatch):
+    """The encoder's package as it is, and as it is after an edit in a folder inside it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own" / "inside").mkdir(parents=True)
+    (tmp_path / "own" / "__init__.py").touch()
+    source = tmp_path / "own" / "inside" / "encoder.py"
+    ways = set()
+    for times in (1, 2):
+        source.write_text(ENCODER.format(times=times))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "own"]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        encoder = importlib.import_module("own.inside.encoder").Mine(
+            LstmEncoder.Options(hidden=4, min_count=1)
+        )
+        encoder.fit(["red cat"])
+        ways.add(way(encoder))
+    assert len(ways) == 2 and None not in ways
+
+
+def test_an_encoder_whose_code_has_no_file_keeps_nothing(place, texts, monkeypatch):
+    class Nowhere(LstmEncoder):
+        pass
+
+    monkeypatch.setitem(sys.modules, "nowhere", types.ModuleType("nowhere"))
+    Nowhere.__module__ = "nowhere"
+    encoder = Nowhere(LstmEncoder.Options(hidden=4, min_count=1))
+    encoder.fit(texts)
+    assert way(encoder) is None
+    assert len(prepare_kept(encoder, texts)) == len(texts)
+    assert not place.exists()
+
+
+def test_what_is_long_unread_is_removed_and_what_was_left_half_written(place, tower, texts):
+    prepare_kept(tower.encoder, texts)
+    (file,) = place.rglob("*.arrow")
+    drafts = [file.with_name(f".{name}.arrow.1.draft") for name in ("old", "new")]
+    unread = place / "unread"
+    unread.mkdir()
+    for draft in drafts:
+        draft.touch()
+    os.utime(drafts[0], (1, 1))
+    os.utime(unread, (1, 1))
+    feature_cache._tidy.cache_clear()
+    prepare_kept(tower.encoder, texts)
+    assert file.exists() and [draft.exists() for draft in drafts] == [False, True]
+    assert not unread.exists()
+
+
+def test_a_frozen_encoder_embeds_as_it_is_told_and_keeps_exact_vectors_alone(place, texts):
+    tower = Tower("lstm", dim=4, hidden=4, min_count=1, freeze=True)
+    tower.fit(texts)
+    exact, _ = embed_items(tower, texts, how=KEPT)
+    rough, _ = embed_items(tower, texts, how=How(precision="bf16", keep=True))
+    again, _ = embed_items(tower, texts, how=KEPT)
+    np.testing.assert_array_equal(exact, again)
+    assert not np.array_equal(exact, rough)
+    np.testing.assert_allclose(exact, rough, atol=0.05)

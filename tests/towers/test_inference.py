@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,19 @@ def test_bf16_is_coarser_and_near() -> None:
                 found = module(states)
             assert found.dtype == torch.bfloat16
             assert nn.functional.cosine_similarity(found.float(), exact).min() > 0.999
+
+
+def test_threads_that_embed_with_one_module_do_not_disturb_each_other() -> None:
+    module = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5), nn.Linear(16, 4)).train()
+    states = torch.randn(5, 16)
+
+    @torch.no_grad()
+    def embed(_: int) -> torch.Tensor:
+        with for_inference(module):
+            return module(states)
+
+    first = embed(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(embed, range(200)):
+            torch.testing.assert_close(found, first)
+    assert module.training

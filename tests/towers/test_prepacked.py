@@ -28,11 +28,16 @@ def test_it_gives_what_linear_gives(
     torch.testing.assert_close(strided, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_used_and_then_gone() -> None:
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    with prepacked(model):
-        assert "forward" in vars(model[0]) and "forward" in vars(model[2])
-    assert not any("forward" in vars(layer) for layer in model)
+def test_it_is_gone_afterwards_and_may_be_nested() -> None:
+    model, states = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(3, 8)
+    with torch.no_grad():
+        wanted = model(states)
+        with prepacked(model):
+            with prepacked(model):
+                torch.testing.assert_close(model(states), wanted)
+            torch.testing.assert_close(model(states), wanted)
+        assert not any("forward" in vars(layer) for layer in model)
+        assert torch.equal(model(states), wanted)
 
 
 def test_new_weights_are_seen_the_next_time() -> None:
