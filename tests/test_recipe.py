@@ -279,7 +279,7 @@ def test_no_such_file_names_the_nearest(written):
     path = written(RECIPE)
     with pytest.raises(RecipeError, match=r"quoar.yaml: no such recipe; did you mean 'quora.yaml'"):
         Recipe.read(path.with_name("quoar.yaml"))
-    with pytest.raises(RecipeError, match="no such recipe; .*such has no .yaml"):
+    with pytest.raises(RecipeError, match=r"no such recipe; .*such has no .yaml"):
         Recipe.read(path.parent / "no" / "such" / "folder.yaml")
 
 
