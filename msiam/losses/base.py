@@ -25,7 +25,7 @@ class Targets:
         scores: (B,) numbers where rows are scored: the larger, the more alike the first two items
             (of triplets: how much more alike they are than the first and the third).
         anchors: (B,) booleans, the rows that ask; the others' items, kept from earlier batches,
-            are candidates alone. None: all ask.
+            are candidates alone. None: all ask. A loss whose rows meet no others is not given any.
     """
 
     groups: dict[str, Tensor]
@@ -38,16 +38,6 @@ class Targets:
         if self.same is None:
             return torch.ones(size, dtype=torch.bool, device=device)
         return self.same
-
-    def asking(self, embeddings: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Targets]:
-        """Embeddings and targets of the rows that ask, for a loss whose rows meet no others."""
-        if self.anchors is None:
-            return embeddings, self
-        rows = self.anchors.nonzero()[:, 0]
-        same, scores = (None if t is None else t[rows] for t in (self.same, self.scores))
-        groups = {column: group[rows] for column, group in self.groups.items()}
-        vectors = {column: vector[rows] for column, vector in embeddings.items()}
-        return vectors, Targets(groups, same, scores)
 
 
 @dataclass(frozen=True)

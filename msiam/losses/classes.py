@@ -37,7 +37,7 @@ class ClassLoss(Loss):
         self.weights = nn.Parameter(nn.functional.normalize(vectors, dim=1))
 
     def known(self, embeddings: Mapping[str, Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
-        """The items of all columns whose class is known and whose row asks.
+        """The items of all columns whose class is known.
 
         Returns:
             Their embeddings, (N, D), in float32 at least, and their classes, (N,) numbers of rows
@@ -50,7 +50,6 @@ class ClassLoss(Loss):
             raise TrainingError(
                 f"{type(self).__name__} knows of no class; call begin(groups, dim) before training"
             )
-        embeddings, targets = targets.asking(embeddings)
         items = torch.cat([widened(v, v)[0] for v in embeddings.values()])
         groups = torch.cat([targets.groups[column] for column in embeddings])
         labels = torch.searchsorted(self.groups, groups).clamp_(max=len(self.groups) - 1)

@@ -44,7 +44,6 @@ class Contrastive(Loss):
         self.gathers = options.balanced  # by how many rows of each kind there are
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         left, right = embeddings.values()
         apart = left - right
         distance = apart.norm(dim=1)  # its gradient at zero distance is zero, not NaN

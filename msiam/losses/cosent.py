@@ -38,7 +38,6 @@ class CoSENT(Loss):
     needs = ("scores", "labels")
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         left, right = widened(*embeddings.values())
         similarity = self.options.scale * (left * right).sum(dim=1)
         scores = targets.scores

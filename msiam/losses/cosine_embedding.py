@@ -36,7 +36,6 @@ class CosineEmbedding(Loss):
     gathers = False
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         left, right = embeddings.values()
         wide = torch.promote_types(left.dtype, torch.float32)
         cosine = nn.functional.cosine_similarity(left.to(wide), right.to(wide), dim=1)

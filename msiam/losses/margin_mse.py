@@ -41,7 +41,6 @@ class MarginMSE(Loss):
     needs = ("scores",)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         anchor, *others = embeddings.values()
         of_anchor, *groups = (targets.groups[column] for column in embeddings)
         s = [self._similarity(anchor, other) for other in others]

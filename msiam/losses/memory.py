@@ -101,13 +101,10 @@ class Memory(Wrapper):
         for place, (column, vector) in enumerate(embeddings.items()):
             vectors[column] = torch.cat([vector, old[:, place].to(vector.dtype)])
             groups[column] = torch.cat([targets.groups[column], of_old[:, place]])
-        anchors = targets.anchors
-        if anchors is None:
-            anchors = torch.ones(len(vector), dtype=torch.bool, device=device)
         return vectors, Targets(
             groups,
             same=None if targets.same is None else torch.cat([targets.same, same]),
-            anchors=torch.cat([anchors, anchors.new_zeros(kept)]),
+            anchors=torch.arange(len(vector) + kept, device=device) < len(vector),
         )
 
     @torch.no_grad()

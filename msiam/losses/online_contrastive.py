@@ -44,7 +44,6 @@ class OnlineContrastive(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         left, right = embeddings.values()
         wide = torch.promote_types(left.dtype, torch.float32)  # in bf16, many distances are one
         distance = self._distance(left.to(wide), right.to(wide))

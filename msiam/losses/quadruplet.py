@@ -48,7 +48,6 @@ class Quadruplet(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        embeddings, targets = targets.asking(embeddings)
         kind = self.options.distance
         anchor, positive, negative, other = (ready(v, kind) for v in embeddings.values())
         of_anchor, _, of_negative, of_other = (targets.groups[column] for column in embeddings)

@@ -96,7 +96,6 @@ class Triplet(Loss):
         same = targets.positive(len(vectors[0]), vectors[0].device)
         if len(vectors) == 3:  # but those whose negative is known to match through other rows
             kept = same & (groups[0] != groups[2])
-            kept = kept if targets.anchors is None else kept & targets.anchors
             cost, count = self._listed(*(vector[kept] for vector in vectors))
         else:
             anchors, mine, places = vectors[0], groups[0], None

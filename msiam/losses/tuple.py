@@ -50,14 +50,22 @@ class NTuple(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         wide = torch.promote_types(next(iter(embeddings.values())).dtype, torch.float32)
-        asked, of_asked = targets.asking(embeddings)
-        anchor, positive, *negatives = (v.to(wide) for v in asked.values())
-        groups, *others = (of_asked.groups[column] for column in embeddings)
-        kept = of_asked.positive(len(anchor), anchor.device)
+        anchor, positive, *negatives = (v.to(wide) for v in embeddings.values())
+        groups, *others = (targets.groups[column] for column in embeddings)
+        kept = targets.positive(len(anchor), anchor.device)
         scale = 1 / self.options.temperature
         own = scale * (anchor * positive).sum(dim=1)
         if self.options.in_batch:
-            found = self._of_batch(anchor, groups, embeddings, targets)
+            rows = torch.arange(len(anchor), device=anchor.device)
+            if targets.anchors is not None:
+                rows = targets.anchors.nonzero()[:, 0]
+                anchor, groups, own, kept = (of[rows] for of in (anchor, groups, own, kept))
+            # A row's own positive is one, whatever the groups say.
+            same = torch.ones_like(rows, dtype=torch.bool)
+            pairs = Pairs(groups, torch.cat(others), partner=rows, same=same)
+            side = Side(anchor, torch.cat([positive, *negatives]), pairs)
+            negative = LogSum("negatives", lambda s: s * scale, lambda s: scale)
+            found = sums_over([side], [negative])[0].log_sums[0]
             kept = kept & ~found.isneginf()
             rest = found[kept]
         else:
@@ -67,20 +75,3 @@ class NTuple(Loss):
             s = torch.stack(each, dim=1).masked_fill(known, -torch.inf)
             rest = s[kept].logsumexp(dim=1)  # of −∞ alone it has no gradient
         return nn.functional.softplus(rest - own[kept]).sum() / kept.sum().clamp(min=1)
-
-    def _of_batch(
-        self, anchor: Tensor, groups: Tensor, embeddings: Mapping[str, Tensor], targets: Targets
-    ) -> Tensor:
-        """log Σ exp of each anchor's similarities to all rows' items but its own positive."""
-        scale = 1 / self.options.temperature
-        others = list(embeddings)[1:]
-        candidates = torch.cat([embeddings[column].to(anchor.dtype) for column in others])
-        of_candidates = torch.cat([targets.groups[column] for column in others])
-        rows = torch.arange(len(anchor), device=anchor.device)
-        if targets.anchors is not None:
-            rows = targets.anchors.nonzero()[:, 0]
-        # A row's own positive is one, whatever the groups say.
-        same = torch.ones_like(rows, dtype=torch.bool)
-        pairs = Pairs(groups, of_candidates, partner=rows, same=same)
-        negative = LogSum("negatives", lambda s: s * scale, lambda s: scale)
-        return sums_over([Side(anchor, candidates, pairs)], [negative])[0].log_sums[0]

@@ -1,4 +1,4 @@
-"""Rows that ask and rows that are candidates alone, in every loss of the core that looks at rows.
+"""Rows that ask and rows that are candidates alone, in the losses of the core that compare rows.
 
 Where each row counts alike, what a batch costs is the mean of what it costs when one row asks at a
 time. The references of whole batches are in the tests of each loss.
@@ -34,13 +34,9 @@ LOSSES = [
     ),
     ("triplet", {"miner": ALL, "soft": True}, 1),
     ("triplet", {"positives": "row", "distance": "cosine"}, 2),
-    ("triplet", {}, 3),
     ("tuple", {"in_batch": True}, 3),
-    ("tuple", {}, 4),
-    ("quadruplet", {"margin": 9.0, "second_margin": 9.0}, 4),
+    ("tuple", {"in_batch": True}, 4),
 ]
-#: What learns from labels.
-LABELLED = [("contrastive", {}, 2), ("online_contrastive", {}, 2), ("cosine_embedding", {}, 2)]
 SAME = torch.tensor([True, False, True, False, True, True])
 NAMES = [f"{name} {options} {columns}" for name, options, columns in LOSSES]
 
@@ -119,23 +115,3 @@ def test_a_label_holds_for_the_row_that_asks_and_for_its_candidates(name, pool, 
     one, two = loss(vectors, asked(targets, 1)), loss(vectors, asked(targets, 4))
     if name == "multi_similarity":  # of which every anchor counts
         torch.testing.assert_close(right, (one + two) / 2)
-
-
-def test_rows_that_meet_no_others_are_those_that_ask(unit):
-    scores = torch.arange(6.0)
-    vectors, targets = batch(2, unit, scores > 1)
-    given = Targets(targets.groups, targets.same, scores, asked(targets, 4, 1).anchors)
-    found, of_found = given.asking(vectors)
-    assert all(torch.equal(found[c], vectors[c][[1, 4]]) for c in vectors)
-    assert of_found.scores.tolist() == [1, 4] and of_found.same.tolist() == [False, True]
-    assert of_found.groups["b"].tolist() == [1, 1] and of_found.anchors is None
-    assert targets.asking(vectors) == (vectors, targets)
-
-
-@pytest.mark.parametrize(("name", "options", "columns"), LABELLED)
-def test_a_labelled_row_that_does_not_ask_counts_for_nothing(name, options, columns, build, unit):
-    vectors, targets = batch(columns, unit, SAME)
-    rows, loss = torch.tensor([0, 1, 5]), build(name, options)
-    alone = Targets({c: g[rows] for c, g in targets.groups.items()}, SAME[rows])
-    right = loss({c: v[rows] for c, v in vectors.items()}, alone)
-    torch.testing.assert_close(loss(vectors, asked(targets, 0, 1, 5)), right)

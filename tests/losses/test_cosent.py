@@ -126,15 +126,6 @@ def test_scores_go_before_labels(make, loss, unit):
     assert torch.equal(make(CoSENT)({"a": a, "b": b}, both), loss(SCORES)(a, b))
 
 
-def test_rows_that_do_not_ask_are_left_out(make, unit):
-    a, b, scores = unit(7), unit(7, seed=1), torch.tensor(SCORES)
-    asks = torch.tensor([True, False, True, True, False, True, True])
-    groups = dict.fromkeys("ab", torch.arange(7))
-    found = make(CoSENT)({"a": a, "b": b}, Targets(groups, scores=scores, anchors=asks))
-    rest = Targets({column: of[asks] for column, of in groups.items()}, scores=scores[asks])
-    assert torch.equal(found, make(CoSENT)({"a": a[asks], "b": b[asks]}, rest))
-
-
 def test_embeddings_that_tie(loss, agree, unit):
     one = unit(1).expand(7, -1)
     agree(loss(SCORES), reference(SCORES), one, unit(1, seed=1).expand(7, -1))

@@ -126,18 +126,6 @@ def test_of_no_row_it_costs_nothing(loss, unit, value_and_gradients):
         assert not any(gradient.any() for gradient in gradients)
 
 
-def test_rows_that_do_not_ask_are_left_out(make, loss, vectors):
-    kept = [0, 2, 3, 5]
-    groups = dict(zip("apn", map(torch.tensor, (ANCHORS, ANCHORS, NEGATIVES)), strict=True))
-    columns = dict(zip("apn", vectors, strict=False))
-    asks = torch.zeros(7, dtype=torch.bool).index_fill(0, torch.tensor(kept), True)
-    given = Targets({c: groups[c] for c in columns}, scores=torch.tensor(SCORES), anchors=asks)
-    rest = {"scores": SCORES, "anchors": ANCHORS, "negatives": NEGATIVES}
-    alone = loss(**{name: [values[row] for row in kept] for name, values in rest.items()})
-    right = alone(*(vector[kept] for vector in vectors))
-    torch.testing.assert_close(make(MarginMSE)(columns, given), right)
-
-
 def test_labels_of_pairs_mean_nothing(loss, vectors):
     assert torch.equal(loss(same=[False] * 7)(*vectors), loss()(*vectors))
 

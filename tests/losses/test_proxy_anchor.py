@@ -148,17 +148,6 @@ def test_of_no_item_it_costs_nothing(loss, unit, value_and_gradients):
         assert not any(gradient.any() for gradient in gradients)
 
 
-def test_rows_that_do_not_ask_are_left_out(make, unit):
-    module = make(ProxyAnchor)
-    module.begin(torch.tensor(CLASSES), 6)
-    groups, asks = torch.tensor(GROUPS), torch.tensor([True, False, True, True, False, True, True])
-    a, b = unit(7), unit(7, seed=1)
-    found = module({"a": a, "b": b}, Targets({"a": groups, "b": groups}, anchors=asks))
-    of = groups[asks]
-    right = module({"a": a[asks], "b": b[asks]}, Targets({"a": of, "b": of}))
-    assert torch.equal(found, right)
-
-
 @pytest.mark.parametrize("same", [[True] * 7, [False] * 7])
 def test_labels_of_pairs_mean_nothing(make, unit, same):
     module = make(ProxyAnchor)
