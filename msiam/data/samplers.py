@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,12 +105,15 @@ class NoDuplicates(BatchSampler):
 
     So no candidate of a batch is a false negative, and none has to be masked. Batches are of one
     size, but for a few rows: of ``batch_size``, or of fewer where a group has so many rows that
-    there must be more batches.
+    there must be more batches. As in :class:`Shuffled`, no process has fewer than two rows of a
+    batch, unless ``batch_size`` asks for that or there are no more; rather, there are fewer
+    batches, and larger ones.
 
     The rows of a group lie one after another in a random order of the groups, and are dealt out
     to the batches in turn. What is then left to mend are rows of several groups (pairs that
-    differ, triplets): a row goes on to the next batch that has none of its groups. With m the most
-    rows that any row shares a group with, m + 1 batches always suffice.
+    differ, triplets): a row whose group is there already goes on to the smallest batch that has
+    none of its groups. With m the most rows that any row shares a group with, m + 1 batches always
+    suffice.
 
     Raises:
         DataError: batches would be too small, so many rows share a group.
@@ -130,14 +134,28 @@ class NoDuplicates(BatchSampler):
         largest = sizes[self.groups].argmax(axis=1, keepdims=True)
         self.own = np.take_along_axis(self.groups, largest, axis=1)[:, 0]
         self.mixed = rivals > sizes[self.own] - 1
-        fewest = math.ceil(len(self.rows) / batch_size)
-        self.number = max(fewest, int(rivals.max(initial=0)) + 1)
-        if self.number > fewest and len(self.rows) < 2 * self.processes * self.number:
+        most = int(rivals.max(initial=0))
+        self.least = min(2 * self.processes, batch_size)
+        enough = self._enough(most)
+        if most >= enough:
             raise DataError(
                 f"train.sampler: no_duplicates: row {examples.rows[rivals.argmax()]} (from 0) "
-                f"shares items or groups with {rivals.max()} of the {len(self.rows)} training "
-                "rows, which leaves too few rows a batch; take shuffled, or classes"
+                f"shares items or groups with {most} of the {len(self.rows)} training rows, which "
+                f"leaves fewer than {self.least} rows a batch; take shuffled, or classes"
             )
+        self.number = max(most + 1, min(math.ceil(len(self.rows) / batch_size), enough))
+
+    def _enough(self, most: int) -> int:
+        """How many batches there may be such that each gets enough rows.
+
+        Rows that are dealt out in turn all count. Where some are mended, a batch that is one row
+        short may lie beside ``least`` rows in each of the others and ``most`` rivals of each of its
+        own; any row beyond these can be moved to it.
+        """
+        beyond = len(self.rows)
+        if self.mixed.any():
+            beyond += self.least - 1 - (self.least - 1) * most
+        return max(1, beyond // self.least)
 
     def __len__(self) -> int:
         return self.number
@@ -148,26 +166,43 @@ class NoDuplicates(BatchSampler):
         order = shuffled[np.argsort(turn[self.own[shuffled]], kind="stable")]
         batch = np.empty_like(order)
         batch[order] = np.arange(len(order)) % self.number
-        self._mend(batch, order)
+        if self.mixed.any():
+            sizes = np.bincount(batch, minlength=self.number)
+            self._part(batch, sizes, order)
+            self._fill(batch, sizes)
         by_batch = shuffled[np.argsort(batch[shuffled], kind="stable")]
         ends = np.bincount(batch, minlength=self.number).cumsum()
         found = np.split(by_batch, ends[:-1])
         return [found[number] for number in random.permutation(self.number)]
 
-    def _mend(self, batch: np.ndarray, order: np.ndarray) -> None:
+    def _part(self, batch: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> None:
         """Move rows out of batches that have one of their groups already."""
-        if not self.mixed.any():
-            return
         touched = np.zeros(self.groups.max() + 1, bool)
         touched[self.groups[self.mixed]] = True
         order = order[touched[self.groups[order]].any(axis=1)]
-        taken: list[set[int]] = [set() for _ in range(self.number)]  # the groups of each batch
-        places = batch[order].tolist()
-        for number, groups in enumerate(self.groups[order].tolist()):
-            while not taken[places[number]].isdisjoint(groups):
-                places[number] = (places[number] + 1) % self.number
-            taken[places[number]].update(groups)
-        batch[order] = places
+        having: dict[int, list[int]] = defaultdict(list)  # the batches that have a group
+        for row, groups in zip(order.tolist(), self.groups[order].tolist(), strict=True):
+            here = int(batch[row])
+            taken = [number for group in groups for number in having[group]]
+            if here in taken:
+                free = sizes.copy()
+                free[taken] = len(batch) + 1
+                batch[row] = there = int(free.argmin())
+                sizes[here] -= 1
+                sizes[there] += 1
+                here = there
+            for group in groups:
+                having[group].append(here)
+
+    def _fill(self, batch: np.ndarray, sizes: np.ndarray) -> None:
+        """Move rows of the largest batches to those that are too small for the processes."""
+        while sizes.min() < self.least:
+            small = sizes.argmin()
+            rivals = np.isin(self.groups, self.groups[batch == small]).any(axis=1)
+            row = np.where(rivals, 0, sizes[batch]).argmax()
+            sizes[batch[row]] -= 1
+            sizes[small] += 1
+            batch[row] = small
 
 
 class Classes(BatchSampler):
