@@ -16,31 +16,23 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import math
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loss_rows import ROWS, Row
+from turns import CORES, Channel, Side, in_bytes, in_seconds, in_turns, peak, spread, write_table
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs/losses.md"
-BEGIN, END = "<!-- bench-losses -->\n", "<!-- end -->"
+MARKS = "<!-- bench-losses -->", "<!-- end -->"
 HEADING = """| against | at | time: theirs | ours | ours / theirs | must | memory: theirs | ours \
 | ours / theirs | must | gradients differ by |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
-CORES = 2
-#: Threads that wait for one another sleep. If they spin, what else the machine does is multiplied.
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
 #: How long a turn lasts at least, and after how long a row has had enough of them, in seconds.
 TURN, BUDGET = 0.2, 30.0
 #: The fewest turns, but for steps that take minutes, and the most.
@@ -52,15 +44,6 @@ DIFFERENCE = 1e-3
 # ---- One side of a row, in a process of its own
 
 
-def peak() -> int:
-    """The most bytes that this process has held at once."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts what the parent held before, too
-        (line,) = (one for one in status.read_text().splitlines() if one.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def serve(row: Row, side: str, batch: int, gradients: str) -> None:
     """Answer each number n that is read with what n steps took, in seconds.
 
@@ -68,6 +51,7 @@ def serve(row: Row, side: str, batch: int, gradients: str) -> None:
     """
     import torch
 
+    channel = Channel()
     torch.set_num_threads(CORES)
     row.step(side, 8)()  # what is loaded once
     step = row.step(side, batch)
@@ -76,43 +60,8 @@ def serve(row: Row, side: str, batch: int, gradients: str) -> None:
     found = step()
     seconds, grown = time.perf_counter() - start, peak() - before
     torch.save([gradient.clone() for gradient in found], gradients)
-    print(json.dumps({"seconds": seconds, "bytes": grown}), flush=True)
-    for line in sys.stdin:
-        start = time.perf_counter()
-        for _ in range(int(line)):
-            step()
-        print(json.dumps(time.perf_counter() - start), flush=True)
-
-
-class Side:
-    """The process of one side."""
-
-    def __init__(self, row: Row, side: str, batch: int, folder: str) -> None:
-        self.gradients = f"{folder}/{side}.pt"
-        command = [sys.executable, __file__, row.name, "--side", side, self.gradients, str(batch)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-        )
-        first = self._read()
-        self.bytes, self.seconds = first["bytes"], first["seconds"]
-
-    def _read(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"ended with {self.process.wait()}")
-        return json.loads(line)
-
-    def take(self, steps: int) -> float:
-        """What a step takes, in seconds, as the mean of several."""
-        assert self.process.stdin is not None
-        print(steps, file=self.process.stdin, flush=True)
-        return self._read() / steps
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+    channel.tell({"seconds": seconds, "bytes": grown})
+    channel.answer(step)
 
 
 # ---- A row
@@ -155,14 +104,13 @@ class Measured:
         at = f"B = {self.batch:,}, d = {row.width}" + (f", {row.items} a class" * (row.items > 1))
         cells = [row.title, at]
         if self.theirs:
-            low, middle, high = self.times[0], statistics.median(self.times), self.times[-1]
-            ratio = f"{middle:.3g} ({low:.3g} to {high:.3g})"
-            cells += [_seconds(statistics.median(self.theirs)), _seconds(ours), ratio]
+            theirs = in_seconds(statistics.median(self.theirs))
+            cells += [theirs, in_seconds(ours), spread(self.times)]
         else:
-            cells += ["", _seconds(ours), ""]
+            cells += ["", in_seconds(ours), ""]
         cells += [f"≤ {row.time:.3g}" if row.time else ""]
         shown = row.memory is not None or row.gigabytes is not None
-        cells += [_bytes(other) if other and shown else "", _bytes(mine) if shown else ""]
+        cells += [in_bytes(other) if other and shown else "", in_bytes(mine) if shown else ""]
         cells += [f"{mine / other:.3g}" if row.memory and other else ""]
         limit = f"≤ {row.memory:.3g}" if row.memory else ""
         cells += [f"≤ {row.gigabytes} GB" if row.gigabytes else limit]
@@ -170,39 +118,27 @@ class Measured:
         return f"| {' | '.join(cells)} |"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
-
-
 def measure(row: Row, batch: int, tiny: bool) -> Measured:
-    most = 1 if tiny else TURNS[1]
+    turns = (1, 1) if tiny else TURNS
     with tempfile.TemporaryDirectory() as folder:
-        # Theirs first, so that what may not fit is alone; its memory goes back before the turns.
-        sides = [Side(row, s, batch, folder) for s in ("theirs", "ours")[row.alone :]]
-        taken: list[list[float]] = [[] for _ in sides]
-        steps = [1 if tiny else max(1, math.ceil(TURN / side.seconds)) for side in sides]
-        begun = time.perf_counter()
-        while len(taken[0]) < most:
-            spent = time.perf_counter() - begun
-            if len(taken[0]) >= (TURNS[0] if spent < 2 * BUDGET else 1) and spent > BUDGET:
-                break
-            for side, count, found in zip(sides, steps, taken, strict=True):
-                found.append(side.take(count))
+        files = {side: f"{folder}/{side}.pt" for side in ("theirs", "ours")[row.alone :]}
+        sides, firsts = [], []
+        for name, file in files.items():
+            # Theirs first, so that what may not fit is alone; memory goes back before the turns.
+            sides.append(Side(__file__, row.name, "--side", name, file, str(batch)))
+            firsts.append(sides[-1].read())
+        steps = [1 if tiny else max(1, math.ceil(TURN / first["seconds"])) for first in firsts]
+        taken = in_turns(sides, steps, turns, BUDGET)
         for side in sides:
             side.close()
-        both = [side.gradients for side in sides]
-        *theirs, ours = sides
+        *theirs, ours = firsts
         return Measured(
             row,
             batch,
             taken[-1],
             taken[0] if theirs else None,
-            (ours.bytes, theirs[0].bytes if theirs else None),
-            difference(*both) if theirs else None,
+            (ours["bytes"], theirs[0]["bytes"] if theirs else None),
+            difference(*files.values()) if theirs else None,
         )
 
 
@@ -216,15 +152,6 @@ def difference(theirs: str, ours: str) -> float:
 
 
 # ---- All rows
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with this table between its markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{DOCS}: has no lines '{BEGIN.strip()}' and '{END}' to write between")
-    return before + begin + table + end + after
 
 
 def main() -> int:
@@ -262,7 +189,7 @@ def main() -> int:
     print("\n".join([*left_out, *missed]))
     if not arguments.rows and not arguments.tiny and not left_out:
         table = HEADING + "".join(f"{line}\n" for line in lines)
-        DOCS.write_text(with_table(DOCS.read_text(encoding="utf-8"), table), encoding="utf-8")
+        write_table(DOCS, MARKS, table)
     return 0 if lines and not missed else 1
 
 

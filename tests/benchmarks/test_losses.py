@@ -89,13 +89,6 @@ def test_a_row_without_a_peer_has_a_limit_of_its_own(losses):
     assert "| 9 s |" in found.line()
 
 
-def test_the_table_goes_between_its_marks(losses):
-    page = f"before\n{losses.BEGIN}old\n{losses.END}\nafter\n"
-    assert losses.with_table(page, "new\n") == f"before\n{losses.BEGIN}new\n{losses.END}\nafter\n"
-    with pytest.raises(SystemExit, match="has no lines '<!-- bench-losses -->'"):
-        losses.with_table("no marks", "new\n")
-
-
 def test_a_peer_that_cannot_be_measured_is_named(losses, main, monkeypatch, capsys):
     def measure(*given):
         raise RuntimeError("ended with -9")
