@@ -50,7 +50,7 @@ class ClassLoss(Loss):
             raise TrainingError(
                 f"{type(self).__name__} knows of no class; call begin(groups, dim) before training"
             )
-        items = torch.cat([widened(v, v)[0] for v in embeddings.values()])
+        items = torch.cat(widened(*embeddings.values()))
         groups = torch.cat([targets.groups[column] for column in embeddings])
         labels = torch.searchsorted(self.groups, groups).clamp_(max=len(self.groups) - 1)
         known = self.groups[labels] == groups

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles import widened
 from msiam.registry.options import Options
 
 
@@ -30,7 +31,7 @@ class Contrastive(Loss):
 
     D is the Euclidean distance of the two embeddings and m the margin. As in the paper, Y = 0 for
     pairs that are the same; msiam's ``targets.same`` is 1 − Y. With normalised embeddings D lies
-    between 0 and 2.
+    between 0 and 2. A batch without rows costs 0.
 
     Paper: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006.
     """
@@ -44,7 +45,7 @@ class Contrastive(Loss):
         self.gathers = options.balanced  # by how many rows of each kind there are
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = embeddings.values()
+        left, right = widened(*embeddings.values())
         apart = left - right
         distance = apart.norm(dim=1)  # its gradient at zero distance is zero, not NaN
         pull = apart.pow(2).sum(dim=1)
@@ -54,4 +55,5 @@ class Contrastive(Loss):
         weight = torch.ones_like(cost)
         if self.options.balanced:
             weight /= same.sum().where(same, (~same).sum())  # one over the rows of a row's kind
-        return (cost * weight).sum() / weight.sum() * (0.5 if self.options.halves else 1.0)
+        mean = (cost * weight).sum() / weight.sum().clamp(min=1)
+        return mean * (0.5 if self.options.halves else 1.0)

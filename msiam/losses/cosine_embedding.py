@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
-import torch
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles import widened
 from msiam.registry.options import Options
 
 
@@ -24,7 +24,7 @@ class CosineEmbedding(Loss):
     Takes (B, D) embeddings of two columns and labelled pairs. The cosine is that of the
     embeddings whatever their length; models are compared by inner product, which ranks as the
     cosine does at length 1 alone. Pairs that differ are pushed as far as the margin: at 0, to a
-    right angle.
+    right angle. A batch without rows costs 0.
 
     It is ``torch.nn.CosineEmbeddingLoss``. Bromley et al. 1993 (Signature Verification using a
     "Siamese" Time Delay Neural Network) already train the cosine of two outputs.
@@ -36,8 +36,8 @@ class CosineEmbedding(Loss):
     gathers = False
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = embeddings.values()
-        wide = torch.promote_types(left.dtype, torch.float32)
-        cosine = nn.functional.cosine_similarity(left.to(wide), right.to(wide), dim=1)
+        left, right = widened(*embeddings.values())
+        cosine = nn.functional.cosine_similarity(left, right, dim=1)
         same = targets.positive(len(left), left.device)
-        return (1 - cosine).where(same, (cosine - self.options.margin).clamp(min=0)).mean()
+        cost = (1 - cosine).where(same, (cosine - self.options.margin).clamp(min=0))
+        return cost.sum() / max(len(cost), 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from msiam.losses.tiles import widened
+
 #: Squared distances below this share of the lengths are made again from the differences.
 CLOSE = 1e-2
 
@@ -14,10 +16,9 @@ def centred(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     |a|² + |b|² − 2ab loses the digits that |a|² has before |a − b|²: fewer if both are short.
     """
-    wide = torch.promote_types(b.dtype, torch.float32)
-    b = b.to(wide)
+    a, b = widened(a, b)
     mean = b.mean(dim=0)
-    return a.to(wide) - mean, b - mean
+    return a - mean, b - mean
 
 
 def squared_distances(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Given, Loss, Targets
+from msiam.losses.tiles import widened
 from msiam.losses.wrapper import Wrapper, WrapperOptions
 
 #: The parts of the full width that are taken where no widths are named.
@@ -92,15 +93,13 @@ class Matryoshka(Wrapper):
         return self.options.dims
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        first = next(iter(embeddings.values()))
-        wide = torch.promote_types(first.dtype, torch.float32)
+        wide = dict(zip(embeddings, widened(*embeddings.values()), strict=True))
+        widths = self.widths(next(iter(wide.values())).shape[1])
         costs = []
-        for width, weight, loss in zip(
-            self.widths(first.shape[1]), self.weights, self.losses, strict=True
-        ):
+        for width, weight, loss in zip(widths, self.weights, self.losses, strict=True):
             cut = {
-                column: nn.functional.normalize(vectors[:, :width].to(wide), dim=1)
-                for column, vectors in embeddings.items()
+                column: nn.functional.normalize(vectors[:, :width], dim=1)
+                for column, vectors in wide.items()
             }
             costs.append(weight * loss(cut, targets))
         return torch.stack(costs).sum()

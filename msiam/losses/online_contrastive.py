@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import pydantic
-import torch
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles import widened
 from msiam.registry.options import Options
 
 
@@ -44,9 +44,8 @@ class OnlineContrastive(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = embeddings.values()
-        wide = torch.promote_types(left.dtype, torch.float32)  # in bf16, many distances are one
-        distance = self._distance(left.to(wide), right.to(wide))
+        left, right = widened(*embeddings.values())  # in bf16, many distances are one
+        distance = self._distance(left, right)
         same = targets.positive(len(left), left.device)
         hard = self._hard(distance.detach(), same)
         cost = distance.where(same, (self.options.margin - distance).clamp(min=0)).pow(2)

@@ -61,5 +61,5 @@ class Quadruplet(Loss):
 
 
 def mean_cost(excess: Tensor, kept: Tensor) -> Tensor:
-    """The mean of max(excess, 0) over the rows that are kept; 0 of none."""
-    return excess.clamp(min=0)[kept].sum() / kept.sum().clamp(min=1)
+    """The mean of max(excess, 0) over the rows that are kept; 0 of none, and NaN where one is."""
+    return (excess.clamp(min=0) * kept).sum() / kept.sum().clamp(min=1)

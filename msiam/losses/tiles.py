@@ -10,6 +10,7 @@ the forward pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -50,13 +51,13 @@ def square_tiles(rows: int, columns: int) -> list[tuple[slice, slice]]:
     ]
 
 
-def widened(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the wider of their types, and in float32 at least.
+def widened(*vectors: Tensor) -> tuple[Tensor, ...]:
+    """All in the widest of their types, and in float32 at least.
 
     Similarities that are scaled up need more digits than bf16 has.
     """
-    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return a.to(wide), b.to(wide)
+    wide = functools.reduce(torch.promote_types, (v.dtype for v in vectors), torch.float32)
+    return tuple(v.to(wide) for v in vectors)
 
 
 class Known:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Loss, Targets
+from msiam.losses.tiles import widened
 from msiam.registry import registry
 from msiam.registry.options import Options, parse_options
 
@@ -143,8 +144,7 @@ def ready(vectors: Tensor, kind: Distance) -> Tensor:
     """Embeddings as ``distance`` wants them: for the cosine, of length 1 in float32 or more."""
     if kind != "cosine":
         return vectors
-    wide = torch.promote_types(vectors.dtype, torch.float32)
-    return nn.functional.normalize(vectors.to(wide), dim=1)
+    return nn.functional.normalize(widened(vectors)[0], dim=1)
 
 
 def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:

@@ -8,6 +8,7 @@ from msiam.losses.base import Given, Loss, Targets, WeightedSum
 from msiam.losses.contrastive import Contrastive
 from msiam.losses.infonce import InfoNCE
 from msiam.losses.triplet import Triplet
+from msiam.registry import registry
 
 
 class Sum(Loss):
@@ -71,3 +72,26 @@ def test_several_losses_are_added_with_their_weights():
 def test_the_state_of_each_loss_is_in_the_sum(make):
     both = WeightedSum([make(InfoNCE), make(InfoNCE)], [1.0, 1.0])
     assert set(both.state_dict()) == {"losses.0.log_scale", "losses.1.log_scale"}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "kind"),
+    [
+        (spec.name, "abcd"[:count], kind)
+        for spec in registry().specs("loss")
+        for count in spec.load().columns
+        for kind in spec.load().needs or ("", "labels")
+    ],
+)
+def test_no_rows_cost_nothing(make, value_and_gradients, name, columns, kind):
+    loss = make(registry().find("loss", name).load())
+    loss.begin(torch.arange(3), 8)
+    none = torch.zeros(0, dtype=torch.long)
+    known = {"labels": {"same": none.bool()}, "scores": {"scores": none.double()}}
+    targets = Targets(dict.fromkeys(columns, none), **known.get(kind, {}))
+    value, gradients = value_and_gradients(
+        lambda *vectors: loss(dict(zip(columns, vectors, strict=True)), targets),
+        *[torch.zeros(0, 8)] * len(columns),
+    )
+    assert value == 0
+    assert [gradient.shape for gradient in gradients] == [(0, 8)] * len(columns)

@@ -82,6 +82,15 @@ def test_batches_of_one_kind_or_of_one_row(loss, agree, unit, same):
     agree(loss(same), reference(same), unit(len(same)), unit(len(same), seed=1))
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_no_rows_cost_nothing(loss, value_and_gradients, balanced):
+    value, gradients = value_and_gradients(
+        loss([], balanced=balanced), torch.zeros(0, 6), torch.zeros(0, 6)
+    )
+    assert value == 0
+    assert [gradient.shape for gradient in gradients] == [(0, 6), (0, 6)]
+
+
 def test_gradcheck(loss, unit):
     a, b = unit(5).requires_grad_(), unit(5, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(loss(SAME, margin=1.5), (a, b))

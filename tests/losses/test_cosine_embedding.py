@@ -77,6 +77,12 @@ def test_batches_of_one_kind_or_of_one_row(loss, agree, unit, same):
     agree(loss(same), reference(same), unit(len(same)), unit(len(same), seed=1))
 
 
+def test_no_rows_cost_nothing(loss, value_and_gradients):
+    value, gradients = value_and_gradients(loss([]), torch.zeros(0, 6), torch.zeros(0, 6))
+    assert value == 0
+    assert [gradient.shape for gradient in gradients] == [(0, 6), (0, 6)]
+
+
 def test_groups_change_nothing_since_no_row_meets_another(make, unit):
     vectors = {"a": unit(5), "b": unit(5, seed=1)}
     same, rows = torch.tensor(SAME), torch.arange(5)

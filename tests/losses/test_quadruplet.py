@@ -170,6 +170,11 @@ def test_what_is_no_number_stays_no_number(loss, four):
     assert loss()(*four).isnan()
 
 
+def test_nor_does_it_look_like_nothing_where_no_row_counts(loss, four):
+    four[3][0] = torch.nan
+    assert loss(targets([False] * 7))(*four).isnan()
+
+
 def test_it_takes_four_columns():
     with pytest.raises(RecipeError, match="quadruplet takes 4 columns; the recipe has 3"):
         Quadruplet.check("quadruplet", Given(["a", "p", "n"], {}, dim=8))

@@ -123,6 +123,7 @@ def test_differentiating_a_softplus_twice_is_refused_and_not_wrong():
 def test_two_towers_of_different_precision_meet_in_the_wider(one, other, both):
     found = widened(torch.zeros(2, 3, dtype=one), torch.zeros(2, 3, dtype=other))
     assert [part.dtype for part in found] == [both, both]
+    assert [part.dtype for part in widened(found[0].bfloat16())] == [torch.float32]
 
 
 MEMORY = """

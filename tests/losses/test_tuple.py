@@ -208,6 +208,13 @@ def test_what_is_no_number_stays_no_number(loss, vectors, in_batch):
     assert loss(targets(2), in_batch=in_batch)(*four).isnan()
 
 
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_nor_does_it_look_like_nothing_where_no_row_counts(loss, vectors, in_batch):
+    four = vectors(2)
+    four[0][0] = math.nan
+    assert loss(targets(2, [False] * 7), in_batch=in_batch)(*four).isnan()
+
+
 @pytest.mark.parametrize("count", [3, 4, 5, 12])
 def test_it_takes_three_columns_or_more(count):
     names = [f"column {number}" for number in range(count)]
