@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 #: From the lowest to the highest. A module imports from its own layer and from those below it.
 LAYERS = [
     {"errors"},
-    {"paths", "registry"},
+    {"paths", "progress", "registry"},
     {"recipe", "recipe_data", "losses"},
     {"towers"},
     {"data", "mining", "evaluation", "gallery"},

@@ -31,9 +31,9 @@ def embed(
     """Embed one column of a table; unreadable rows are set aside and named."""
     from msiam.data.sources import open_table
     from msiam.embed import embed_table
+    from msiam.progress import items_bar
     from msiam.run import load
     from msiam.towers.inference import How
-    from msiam.training.progress import items_bar
 
     model = load(run).model
     opened = open_table(table)

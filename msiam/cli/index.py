@@ -26,8 +26,8 @@ def index(
     """Embed a table's rows and build a gallery that msiam search can search."""
     from msiam.data.sources import open_table
     from msiam.gallery.gallery import Gallery
+    from msiam.progress import items_bar
     from msiam.run import load
-    from msiam.training.progress import items_bar
 
     model = load(run).model
     folder = out or run / "gallery"

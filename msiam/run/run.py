@@ -6,22 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
-from msiam.data.parts import Parts, prepare, test_part, training_parts
-from msiam.data.sources import Source
 from msiam.errors import DataError, RunError
 from msiam.evaluation.calibration import Calibration
-from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.gallery.gallery import Gallery
+from msiam.progress import items_bar
 from msiam.recipe import GIVEN, Recipe
 from msiam.run.folder import RunFolder
-from msiam.run.report import report_run
 from msiam.towers.model import Model, pick_device
-from msiam.training.progress import items_bar
+
+if TYPE_CHECKING:
+    from msiam.data.parts import Parts
+    from msiam.data.sources import Source
 
 QUIET = Console(quiet=True)
 
@@ -100,6 +100,11 @@ class Run:
         console: Console = QUIET,
     ) -> dict[str, dict[str, float]]:
         """The figures on the run's own held-out part, or on another table."""
+        # Opening tables takes the library datasets, which searching and matching do without.
+        from msiam.data.parts import test_part, training_parts
+        from msiam.evaluation.measure import build_evaluators, embed_part, measure
+        from msiam.run.report import report_run
+
         if self.recipe is None:
             raise RunError(f"{self.folder.path}: a model alone has no recipe; give a run's folder")
         data = self.recipe.data
@@ -185,6 +190,8 @@ def prepare_items(
     parts: Parts, model: Model, rejected: Path, allow: bool, console: Console
 ) -> None:
     """``data.parts.prepare`` behind a progress bar."""
+    from msiam.data.parts import prepare
+
     total = sum(len(parts.items[name].values) for name in model.leaders)
     with items_bar(console, "preparing", total) as progress:
         prepare(parts, model, rejected, allow, progress)

@@ -1,46 +1,15 @@
-"""Progress on the terminal: a bar while training, a line for each look at validation."""
+"""Progress of training: a bar, and a line for each look at validation."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import transformers
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-
-def progress_bar(console: Console) -> Progress:
-    """The bar that all of msiam's long work shows."""
-    return Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-        console=console,
-        transient=True,
-    )
-
-
-@contextlib.contextmanager
-def items_bar(
-    console: Console, task: str, total: int | None = None
-) -> Iterator[Callable[[int], None]]:
-    """A bar for items; call it with how many more are done."""
-    with progress_bar(console) as bar:
-        number = bar.add_task(task, total=total, note="")
-        yield lambda done: bar.advance(number, done)
+from msiam.progress import items_bar as items_bar
+from msiam.progress import progress_bar
 
 
 class ShowProgress(transformers.TrainerCallback):

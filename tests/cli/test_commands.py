@@ -4,8 +4,6 @@ import csv
 import datetime
 import importlib.metadata
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -203,16 +201,3 @@ def test_the_installed_command_runs_in_a_process_of_its_own(workplace: Path) -> 
     assert done.returncode == 0 and "similarity" in done.stdout
     done = run_process("match", "nowhere", "a", "b", cwd=workplace)
     assert done.returncode == 2 and done.stderr.startswith("msiam: nowhere: ")
-
-
-def test_help_and_plugins_import_nothing_heavy() -> None:
-    """What makes them answer at once, since no test can hold them to a time."""
-    code = (
-        "import sys; from msiam.cli import application\n"
-        "from msiam.cli.plugins import listing\n"
-        "application(); listing()\n"
-        "heavy = {'torch', 'numpy', 'datasets', 'transformers', 'faiss', 'pyarrow', 'pydantic'}\n"
-        "print(sorted(heavy & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
