@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from msiam.errors import RecipeError
+from msiam.towers.fused import fused
 from msiam.towers.prepacked import prepacked
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -25,7 +26,8 @@ class How:
         batch_size: the most items of a batch; None: as the encoder's ``budget`` has it.
         precision: fp32 is exact; bf16 is faster where the machine multiplies in it, and turns an
             embedding by about half a degree; auto: bf16 there, fp32 elsewhere.
-        optimize: on a CPU, multiply by oneDNN with weights laid out for it; False: as PyTorch does.
+        optimize: on a CPU, multiply by oneDNN with weights laid out for it, and fuse what follows
+            a convolution into it; False: as PyTorch does.
         keep: vectors of a frozen encoder are kept on disk, if they are exact, and read where they
             are there already.
 
@@ -63,7 +65,9 @@ def for_inference(module: nn.Module, how: How = EXACT) -> Iterator[None]:
         module.eval()
         try:
             if how.optimize and device.type == "cpu":
-                stack.enter_context(prepacked(module, torch.bfloat16 if half else torch.float32))
+                dtype = torch.bfloat16 if half else torch.float32
+                stack.enter_context(prepacked(module, dtype))
+                stack.enter_context(fused(module, dtype))
             if half:
                 stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
             yield

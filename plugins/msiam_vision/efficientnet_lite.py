@@ -131,16 +131,26 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
+        self.pad = SamePadding(kernel, stride) if stride > 1 else nn.Identity()
         self.conv = nn.Conv2d(width, out, kernel, stride, padding, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
         self.activation = nn.ReLU6(inplace=True) if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if stride > 1:
-            down, across = (max(0, kernel - (n % stride or stride)) for n in x.shape[-2:])
-            x = F.pad(x, [across // 2, across - across // 2, down // 2, down - down // 2])
-        return self.activation(self.norm(self.conv(x)))
+        return self.activation(self.norm(self.conv(self.pad(x))))
+
+
+class SamePadding(nn.Module):
+    """Zeros around a picture, so that a stride of s leaves ⌈n / s⌉ of n pixels."""
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = (self.kernel - (n % self.stride or self.stride) for n in x.shape[-2:])
+        down, across = (max(0, missing) for missing in short)
+        return F.pad(x, [across // 2, across - across // 2, down // 2, down - down // 2])
 
 
 def _renamed(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
