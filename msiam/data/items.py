@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from msiam.data.contents import Contents
 from msiam.data.sources import Table
 from msiam.errors import DataError
 from msiam.paths import replacing
@@ -59,7 +59,7 @@ class Items:
     ) -> Items:
         """Number the distinct items of ``columns`` in all ``tables``, in order of appearance.
 
-        Two items are one if they are the same text, the same bytes, or the path of the same file.
+        Two items are one if they are the same text or the same bytes, under whatever file names.
         Rows with a null or empty item, or one of a wrong type, are rejected. The encoder need not
         be fitted: nothing is prepared yet.
 
@@ -67,12 +67,12 @@ class Items:
             DataError: a column is missing, or the tower cannot read what it holds.
         """
         items = cls(names={key: table.name for key, table in tables.items()})
-        known: dict[Hashable, int] = {}
+        contents = Contents()
         for key, table in tables.items():
             for column in columns:
                 table.require(column)
                 _check_readable(table, column, tower, encoder)
-                items.numbers[key, column] = items._number(table, column, encoder, known)
+                items.numbers[key, column] = items._number(table, column, encoder, contents)
         items.refused = np.zeros(len(items), bool)
         return items
 
@@ -80,7 +80,7 @@ class Items:
         return len(self.values)
 
     def _number(
-        self, table: Table, column: str, encoder: Encoder, known: dict[Hashable, int]
+        self, table: Table, column: str, encoder: Encoder, contents: Contents
     ) -> np.ndarray:
         numbers = np.full(len(table), -1, np.int64)
         row = 0
@@ -91,8 +91,8 @@ class Items:
                 if reason:
                     self.rejected.append(RejectedRow(table.name, row, column, reason))
                 else:
-                    numbers[row] = number = known.setdefault(identity(item), len(self.values))
-                    if number == len(self.values):
+                    numbers[row] = contents.number(item, encoder)
+                    if len(contents) > len(self.values):
                         self.values.append(item)
                 row += 1
         return numbers
@@ -128,16 +128,6 @@ class Items:
                 reason = reasons[int(numbers[row])]
                 self.rejected.append(RejectedRow(self.names[key], row, column, reason))
                 numbers[row] = -1
-
-
-def identity(item: Any) -> Hashable:
-    """What two items share if and only if they are the same item."""
-    if isinstance(item, str):
-        return item
-    content = item.get("bytes") if isinstance(item, dict) else item
-    if isinstance(content, bytes):
-        return blake2b(content, digest_size=16).digest()
-    return type(item), repr(item)
 
 
 def _fault(item: Any, encoder: Encoder) -> str | None:

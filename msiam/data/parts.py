@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from msiam.data.classes import Classes
+from msiam.data.contents import identity
 from msiam.data.examples import Examples, labels, scores
-from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, identity, write_rejected
+from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
 from msiam.errors import DataError

@@ -81,23 +81,24 @@ class Rules(Options):
 
 @dataclass(frozen=True)
 class Candidates:
-    """A gallery of m items, by position.
+    """A gallery of m items, by position. What is known of one holds for all of its content.
 
     Attributes:
         search: (q, dim) queries and k to the scores (q, k), descending, and positions (q, k) of
             the nearest; position −1 where there are no more. As ``Backend.search``.
-        groups: (m,) int64, the group of each item; −1: of none that is known.
-        contents: (m,) int64, equal for items that are the same text or the same bytes.
-        held_out: (m,) bool, items that may be nobody's negative.
+        contents: (m,) int64, the number of each item's content, equal for items that are the same
+            text or the same bytes.
+        groups: (c,) int64, by content: the group of such items; −1: of none that is known.
+        held_out: (c,) bool, by content: items that may be nobody's negative.
     """
 
     search: Search
-    groups: np.ndarray
     contents: np.ndarray
+    groups: np.ndarray
     held_out: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.contents)
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,9 @@ def find_negatives(
 ) -> Found:
     """The hard negatives of each pair, searched for in blocks of bounded memory.
 
-    Never taken are the items of the anchor's group, and those that are the same text or bytes as
-    the anchor or the positive. Where these leave fewer ranks than ``rules.range``, the search is
-    done again, deeper.
+    Never taken are items of the anchor's group, and those that are the same text or bytes as one
+    of them, as the anchor or as the positive. Where these leave fewer ranks than ``rules.range``,
+    the search is done again, deeper.
     """
     shape = len(queries), rules.negatives
     found = Found(np.full(shape, -1), np.full(shape, -np.inf, np.float32))
@@ -243,8 +244,8 @@ def _search(
     same = queries.contents[rows]
     barred = {
         "absent": positions < 0,
-        "held_out": candidates.held_out[positions],
-        "known": candidates.groups[positions] == queries.groups[rows, None],
+        "held_out": candidates.held_out[contents],
+        "known": candidates.groups[contents] == queries.groups[rows, None],
         "duplicate": (contents == same[:, :1]) | (contents == same[:, 1:]),
     }
     lots = None

@@ -1,19 +1,13 @@
-"""The positive pairs that are mined for, and which items are the same content."""
+"""The positive pairs that are mined for."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from msiam.data.examples import Examples
-from msiam.data.items import identity
 from msiam.errors import DataError
-from msiam.towers.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -79,26 +73,3 @@ class Pairs:
         kept = np.argsort(where[order[several]])  # in the order of the table
         one, other = order[several][kept], other[several][kept]
         return cls(items[one], items[other], groups[one])
-
-
-class Contents:
-    """Numbers items by what they hold: the same text or the same bytes, from wherever they come."""
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, int] = {}
-
-    def of(self, items: Iterable[Any], encoder: Encoder) -> np.ndarray:
-        """The number of each item's content, (n,) int64. Files are read once more for it."""
-        known = self._known
-        found = [known.setdefault(_content(item, encoder), len(known)) for item in items]
-        return np.array(found, np.int64)
-
-
-def _content(item: Any, encoder: Encoder) -> Hashable:
-    if not (encoder.reads_files and isinstance(item, str)):
-        return identity(item)
-    try:
-        with Path(item).open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:  # it will be rejected, or has been
-        return item

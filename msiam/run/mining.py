@@ -17,7 +17,7 @@ from msiam.paths import check_place, resolve
 from msiam.recipe import GIVEN
 from msiam.run.mineable import own_part, whole_table
 from msiam.run.mined import Mined, check_suffix, names_of
-from msiam.run.miner import Miner
+from msiam.run.negative_search import NegativeSearch
 from msiam.run.run import QUIET, Run, load
 from msiam.towers.model import Model
 
@@ -101,10 +101,10 @@ def mine_run(
         if out is None
         else out.with_name(f"{out.stem}-rejected.csv")
     )
-    miner = Miner(model, data, columns, opened, parsed)
+    search = NegativeSearch(model, data, columns, opened, parsed)
     if out is not None:
-        miner.check(out)
-    mined = miner.mine(names, wide, rejected, allow_rejected, console)
+        search.check(out)
+    mined = search.mine(names, wide, rejected, allow_rejected, console)
     if out is not None:
         mined.write(out)
     return mined

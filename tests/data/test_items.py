@@ -79,6 +79,15 @@ def test_pictures_with_the_same_bytes_are_one_item(files):
     assert items.values[1] == {"bytes": b"y", "path": "2"}
 
 
+def test_files_with_the_same_bytes_are_one_item_whatever_their_names(tmp_path, files):
+    for name, content in [("a", b"x"), ("b", b"y"), ("copy", b"x")]:
+        (tmp_path / f"{name}.png").write_bytes(content)
+    table = pictures(*(str(tmp_path / f"{name}.png") for name in ("a", "b", "copy", "a")))
+    items = Items.collect({"t": table}, ["image"], "image", files)
+    assert items.numbers["t", "image"].tolist() == [0, 1, 0, 0]
+    assert items.values == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+
+
 def test_a_file_is_looked_up_beside_its_table_and_is_one_however_it_is_named(tmp_path, files):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.png").write_bytes(b"\1\2")

@@ -36,9 +36,11 @@ def drawn(seed, pairs, items, groups, cut=None):
     """Pairs whose positives are items of the gallery, of a few groups and a few contents."""
     rng = np.random.default_rng(seed)
     gallery = unit(rng, items)
-    of = rng.integers(-1, groups, items)
-    contents = rng.integers(0, 2 * items, items)
-    candidates = Candidates(searching(gallery, cut), of, contents, rng.random(items) < 0.1)
+    kinds = items + items // 4  # contents: many items have one alone, and some share one
+    contents = rng.integers(0, kinds, items)
+    candidates = Candidates(
+        searching(gallery, cut), contents, rng.integers(-1, groups, kinds), rng.random(kinds) < 0.1
+    )
     anchors, positives = unit(rng, pairs), rng.integers(0, items, pairs)
     which = rng.integers(0, pairs, pairs)
     queries = Queries(
@@ -46,7 +48,7 @@ def drawn(seed, pairs, items, groups, cut=None):
         which,
         np.einsum("nd,nd->n", anchors[which], gallery[positives]),
         rng.integers(0, groups, pairs),
-        np.stack([rng.integers(0, 2 * items, pairs), contents[positives]], axis=1),
+        np.stack([rng.integers(0, kinds, pairs), contents[positives]], axis=1),
     )
     return queries, candidates
 
@@ -59,13 +61,14 @@ def by_hand(queries, candidates, rules, row):
     for score, position in zip(scores[0], order[0], strict=True):
         if rank == rules.range or position < 0:
             break
-        if candidates.held_out[position]:
+        content = candidates.contents[position]
+        if candidates.held_out[content]:
             dropped["held_out"] += 1
             continue
-        if candidates.groups[position] == queries.groups[row]:
+        if candidates.groups[content] == queries.groups[row]:
             dropped["known"] += 1
             continue
-        if candidates.contents[position] in queries.contents[row]:
+        if content in queries.contents[row]:
             dropped["duplicate"] += 1
             continue
         rank += 1
@@ -170,7 +173,7 @@ def test_a_pair_with_many_known_positives_is_searched_for_deeper():
         depths.append(k)
         return searching(vectors.astype(np.float32))(queries, k)
 
-    candidates = Candidates(search, groups, np.arange(500), np.zeros(500, bool))
+    candidates = Candidates(search, np.arange(500), groups, np.zeros(500, bool))
     queries = Queries(
         vectors[:1].astype(np.float32), np.zeros(2, int), np.ones(2, np.float32),
         np.array([0, 1]), np.array([[0, 1], [499, 498]]),
@@ -179,6 +182,20 @@ def test_a_pair_with_many_known_positives_is_searched_for_deeper():
     assert found.positions.tolist() == [[497, 498, 499], [0, 1, 2]]
     assert depths == [26, 104, 416, 500]
     assert found.dropped["known"] == 497
+
+
+def test_the_twin_of_another_positive_is_no_negative():
+    """Items 0 and 1 are of one content; the pair has another positive of their group."""
+    vectors = np.array([[0.9], [0.9], [0.1]], np.float32)
+    candidates = Candidates(
+        searching(vectors), np.array([1, 1, 2]), np.array([0, 0, -1]), np.zeros(3, bool)
+    )
+    queries = Queries(
+        np.ones((1, 1), np.float32), np.zeros(1, int), np.array([0.95], np.float32),
+        np.zeros(1, int), np.array([[5, 0]]),
+    )  # fmt: skip
+    found = find_negatives(queries, candidates, Rules(negatives=2))
+    assert found.positions.tolist() == [[2, -1]] and found.dropped["known"] == 2
 
 
 def test_progress_counts_each_pair_once():
@@ -208,7 +225,7 @@ def test_rules_that_cannot_be(given, message):
 def test_the_relative_margin_lies_below_a_positive_of_negative_score():
     """95 % of a negative score would be above it."""
     vectors = np.array([[-0.39], [-0.41], [-0.43]], np.float32)
-    candidates = Candidates(searching(vectors), np.full(3, 1), np.arange(3), np.zeros(3, bool))
+    candidates = Candidates(searching(vectors), np.arange(3), np.full(3, 1), np.zeros(3, bool))
     queries = Queries(
         np.ones((1, 1), np.float32), np.zeros(1, int), np.array([-0.4], np.float32),
         np.zeros(1, int), np.array([[8, 9]]),

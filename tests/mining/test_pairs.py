@@ -1,9 +1,8 @@
-"""Positive pairs of labelled, unlabelled and classed rows, and items that are the same content."""
+"""Positive pairs of labelled, unlabelled and classed rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from msiam.data.examples import Examples
 from msiam.errors import DataError
-from msiam.mining.pairs import Contents, Pairs
+from msiam.mining.pairs import Pairs
 
 TOWERS = {"a": "text", "b": "text", "c": "text"}
 
@@ -62,23 +61,3 @@ def test_the_other_of_a_class_is_any_of_them():
     rows = Examples.build({"a": np.arange(4)}, TOWERS, classes={"a": np.zeros(4, int)})
     seen = {tuple(Pairs.find(rows, "a", "a", seed).positives.tolist()) for seed in range(40)}
     assert {positives[0] for positives in seen} == {1, 2, 3}
-
-
-class Reader:
-    reads_files: ClassVar[bool] = True
-
-
-class Words:
-    reads_files: ClassVar[bool] = False
-
-
-def test_the_same_text_or_bytes_are_one_content_wherever_they_come_from(tmp_path):
-    for name, content in [("a.png", b"one"), ("b.png", b"one"), ("c.png", b"two")]:
-        (tmp_path / name).write_bytes(content)
-    contents = Contents()
-    files = contents.of([str(tmp_path / f"{n}.png") for n in "abcx"], Reader())
-    assert files[0] == files[1] and len(set(files.tolist())) == 3  # x is not there: itself
-    assert contents.of([{"bytes": b"two", "path": None}], Reader()).tolist() == [files[2]]
-    one, other, again = contents.of(["a text", "another", "a text"], Words())
-    assert one == again != other
-    assert contents.of(["a text"], Words()).tolist() == [one]  # as another tower reads it

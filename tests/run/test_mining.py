@@ -215,22 +215,44 @@ def test_bounds_hold_for_every_triplet(things, place):
     assert (negative <= most + 1e-6).all() and (negative <= positive - margin + 1e-6).all()
 
 
-def test_pictures_that_are_the_same_bytes_are_no_negatives(things, place, tmp_path):
-    shutil.copytree(place / "pictures", tmp_path / "pictures")
-    rows = [
-        {"name": "a red bar", "picture": "pictures/0.png"},
-        {"name": "something red", "picture": "pictures/copy.png"},
-        {"name": "a blue bar", "picture": "pictures/20.png"},
-    ]
-    shutil.copy(tmp_path / "pictures/0.png", tmp_path / "pictures/copy.png")
-    table = write(tmp_path / "t.csv", rows)
-    out = tmp_path / "deeper" / "t.csv"
-    mined = write_mined(things, table, out)
-    with out.open() as file:
-        found = [tuple(row.values()) for row in csv.DictReader(file)]
-    assert ("a red bar", "../pictures/0.png", "../pictures/20.png") in found
-    assert not [row for row in found if row[0] != "a blue bar" and "20" not in row[2]]
-    assert mined.summary["dropped"]["duplicate"] == 2
+def twins(place, folder):
+    """Things, of which every fourth is there again: a copied picture, called something else."""
+    shutil.copytree(place / "pictures", folder / "pictures")
+    with (place / "things.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for number in range(0, len(rows), 4):
+        shutil.copy(folder / f"pictures/{number}.png", folder / f"pictures/copy{number}.png")
+        rows.append({"name": f"a twin {number}", "picture": f"pictures/copy{number}.png"})
+        rows.append({"name": rows[number]["name"], "picture": rows[number + 1]["picture"]})
+    return write(folder / "twins.csv", rows), rows
+
+
+@pytest.mark.parametrize("of", ["table", "gallery"])
+def test_pictures_that_are_the_same_bytes_are_one_item(things, place, tmp_path, of):
+    """What is known of one of them is known of the other."""
+    table, rows = twins(place, tmp_path)
+    gallery = None
+    if of == "gallery":
+        gallery = msiam.Gallery.build(things.model, table, "picture", tmp_path / "g").folder
+    found = msiam.mine(things, table, gallery=gallery, negatives=90)
+
+    def content(name):
+        return (tmp_path / name).read_bytes()
+
+    nodes = components([(row["name"], content(row["picture"])) for row in rows])
+    for row in found.to_list():
+        assert nodes[row["name"]] == nodes[content(row["picture"])]
+        assert nodes[row["name"]] != nodes[content(row["negative"])]
+    assert len({content(row["negative"]) for row in found.to_list()}) == len(KINDS)
+
+
+def components(pairs):
+    """Each node's component, by hand: pairs are merged until none joins two."""
+    found = {node: {node} for pair in pairs for node in pair}
+    for one, other in pairs:
+        merged = found[one] | found[other]
+        found |= dict.fromkeys(merged, merged)
+    return {node: frozenset(map(repr, part)) for node, part in found.items()}
 
 
 def test_wide_rows_have_all_their_negatives(questions, place):

@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from msiam.data.contents import Contents
 from msiam.data.items import ALLOWED_SHARE, write_rejected
 from msiam.errors import DataError, GalleryError
 from msiam.gallery.gallery import Gallery
-from msiam.mining.negatives import Candidates, Found, Queries, Rules, find_negatives
-from msiam.mining.pairs import Contents, Pairs
+from msiam.mining.negatives import Candidates, Found, Queries, Rules, Search, find_negatives
+from msiam.mining.pairs import Pairs
+from msiam.progress import items_bar
 from msiam.registry.registry import registry
 from msiam.run.mineable import Mineable
 from msiam.run.mined import Cells, Mined, Take
 from msiam.towers.embedding import located
 from msiam.towers.inference import KEPT
 from msiam.towers.model import Model
-from msiam.training.progress import items_bar
 
 RECORDS = 4096  # of a gallery read at a time
 
 
-class Miner:
-    """Mines negatives for the pairs of some rows.
+class NegativeSearch:
+    """Searches a gallery for the hard negatives of some rows' pairs.
 
     Args:
         columns: the anchor's and the positive's.
@@ -46,7 +47,8 @@ class Miner:
         self.towers = tuple(model.columns[column] for column in columns)
         self.encoders = tuple(model.tower(tower).encoder for tower in self.towers)
         self.items = tuple(data.items[tower] for tower in self.towers)
-        self.contents = Contents()
+        self.numbered = Contents()
+        self.contents: dict[str, np.ndarray] = {}
         self.vectors: dict[str, np.ndarray] = {}
         self.pairs = Pairs.find(data.examples, *columns, rules.seed)
         self.distinct = np.unique(data.examples.columns[columns[1]])
@@ -62,8 +64,10 @@ class Miner:
         """
         self._embed(console)
         refused = self._set_aside(rejected, allow, console)
-        queries = self._queries()
-        candidates = self._own() if self.gallery is None else self._records(self.gallery)
+        for tower, items, encoder in zip(self.towers, self.items, self.encoders, strict=True):
+            if tower not in self.contents:
+                self.contents[tower] = self.numbered.of(items.values, encoder)
+        queries, candidates = self._queries(), self._candidates()
         with items_bar(console, "mining", len(self.pairs)) as progress:
             found = find_negatives(queries, candidates, self.rules, progress)
         columns = self._columns(names, found, wide)
@@ -142,12 +146,6 @@ class Miner:
             raise DataError(f"{self.data.table.name}: no pair can be read; {rejected} says why")
         return rows
 
-    def _contents(self, side: int, numbers: np.ndarray) -> np.ndarray:
-        """The content of each item, by number; the anchor's side is 0, the positive's 1."""
-        distinct, places = np.unique(numbers, return_inverse=True)
-        values = (self.items[side].values[number] for number in distinct.tolist())
-        return self.contents.of(values, self.encoders[side])[places]
-
     def _queries(self) -> Queries:
         anchors, which = np.unique(self.pairs.anchors, return_inverse=True)
         vectors, others = (self.vectors[tower] for tower in self.towers)
@@ -156,46 +154,35 @@ class Miner:
             part = slice(start, start + RECORDS)
             left, right = vectors[self.pairs.anchors[part]], others[self.pairs.positives[part]]
             scores[part] = np.einsum("nd,nd->n", left, right)
-        contents = [self._contents(0, self.pairs.anchors), self._contents(1, self.pairs.positives)]
-        return Queries(
-            vectors[anchors], which, scores, self.pairs.groups, np.stack(contents, axis=1)
-        )
+        left, right = (self.contents[tower] for tower in self.towers)
+        contents = np.stack([left[self.pairs.anchors], right[self.pairs.positives]], axis=1)
+        return Queries(vectors[anchors], which, scores, self.pairs.groups, contents)
 
-    def _own(self) -> Candidates:
-        """The distinct items of the positive's column, in an exact index."""
+    def _candidates(self) -> Candidates:
+        """A gallery's records, or the distinct items of the positive's column."""
+        own = self.contents[self.towers[1]]
+        if self.gallery is None:
+            search, contents = self._exact_search(), own[self.distinct]
+        else:
+            search, contents = self.gallery.nearest, self._contents_of_records(self.gallery)
+        groups = np.full(len(self.numbered), -1)
+        for column, numbers in self.data.examples.columns.items():
+            if self.model.numbering[column] == self.model.numbering[self.columns[1]]:
+                groups[own[numbers]] = self.data.examples.groups[column]
+        held_out = np.zeros(len(self.numbered), bool)
+        if self.towers[1] in self.data.held_out:
+            held_out[own[self.data.held_out[self.towers[1]]]] = True
+        return Candidates(search, contents, groups, held_out)
+
+    def _exact_search(self) -> Search:
         vectors = self.vectors[self.towers[1]][self.distinct]
         kind = registry().find("backend", "faiss").load()
-        index = kind.build([vectors], vectors.shape[1], kind.Options())
-        column = self.data.examples.columns[self.columns[1]]
-        _, where = np.unique(column, return_index=True)
-        first = where[np.searchsorted(column[where], self.distinct)]
-        return Candidates(
-            index.search,
-            self.data.examples.groups[self.columns[1]][first],
-            self._contents(1, self.distinct),
-            np.zeros(len(self.distinct), bool),
-        )
+        return kind.build([vectors], vectors.shape[1], kind.Options()).search
 
-    def _records(self, gallery: Gallery) -> Candidates:
-        """A gallery's records. One that holds an item of the rows is of that item's group."""
-        examples, tower = self.data.examples, self.towers[1]
-        group_of: dict[int, int] = {}
-        for column, numbers in examples.columns.items():
-            if self.model.columns[column] == tower:
-                distinct, where = np.unique(numbers, return_index=True)
-                contents = self._contents(1, distinct).tolist()
-                groups = examples.groups[column][where].tolist()
-                group_of |= dict(zip(contents, groups, strict=True))
-        held_out = self.data.held_out.get(tower)
-        barred = self._contents(1, held_out if held_out is not None else self.distinct[:0])
-        contents = np.concatenate(
-            [
-                self.contents.of(self._read(places), self.encoders[1])
-                for places in np.array_split(np.arange(len(gallery)), 1 + len(gallery) // RECORDS)
-            ]
-        )
-        groups = np.array([group_of.get(content, -1) for content in contents.tolist()])
-        return Candidates(gallery.nearest, groups, contents, np.isin(contents, barred))
+    def _contents_of_records(self, gallery: Gallery) -> np.ndarray:
+        parts = np.array_split(np.arange(len(gallery)), 1 + len(gallery) // RECORDS)
+        numbered = [self.numbered.of(self._read(part), self.encoders[1]) for part in parts]
+        return np.concatenate(numbered)
 
     def _read(self, places: np.ndarray) -> list[Any]:
         """The items of a gallery's records."""
