@@ -73,5 +73,5 @@ class Circle(Loss):
             positives, negatives = found.log_sums
             anchors = ~positives.isneginf()
             cost = nn.functional.softplus(positives + negatives)
-            costs.append(cost.sum() / anchors.sum().clamp(min=1))
-        return torch.stack(costs).mean()
+            costs.append(cost.sum(dim=1) / anchors.sum(dim=1).clamp(min=1))
+        return torch.cat(costs).mean()

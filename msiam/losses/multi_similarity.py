@@ -68,5 +68,5 @@ class MultiSimilarity(Loss):
             positives, negatives = found.log_sums
             pull = nn.functional.softplus(positives) / alpha
             push = nn.functional.softplus(negatives) / beta
-            costs.append((pull + push).sum() / max(len(pull), 1))
-        return torch.stack(costs).mean()
+            costs.append((pull + push).sum(dim=1) / max(pull.shape[1], 1))
+        return torch.cat(costs).mean()

@@ -60,6 +60,6 @@ class SupCon(Loss):
             (candidates,), total, count = found.log_sums, found.total, found.count
             assert total is not None and count is not None
             anchors = count > 0  # an only item has neither positives nor candidates
-            cost = candidates - scale * total / count.clamp(min=1)
-            costs.append(cost.masked_fill(~anchors, 0).sum() / anchors.sum().clamp(min=1))
-        return torch.stack(costs).mean()
+            cost = (candidates - scale * total / count.clamp(min=1)).masked_fill(~anchors, 0)
+            costs.append(cost.sum(dim=1) / anchors.sum(dim=1).clamp(min=1))
+        return torch.cat(costs).mean()

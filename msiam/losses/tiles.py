@@ -25,8 +25,8 @@ TILE = 1 << 20
 #: Of so few similarities, finding out which ones are known costs more than it saves.
 FEW = 1 << 17
 
-#: exp(s) for |s| up to this, and a sum of 10¹⁷ of them, is a plain number even in float32.
-LEVEL = 40.0
+#: exp(s) for |s| up to this, and a sum of 10¹⁶ of them, is a plain number even in float32.
+LEVEL = 50.0
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -108,6 +108,12 @@ def exactly(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+def is_even(s: Tensor) -> bool:
+    """Whether exp can neither overflow nor vanish."""
+    low, high = s.aminmax()
+    return low.item() >= -LEVEL and high.item() <= LEVEL
+
+
 def diagonal(tile: tuple[slice, slice]) -> tuple[int, slice]:
     """The offset in a tile of the matrix's main diagonal, and the rows that it crosses there."""
     rows, columns = tile
@@ -161,10 +167,7 @@ class _SoftmaxCost(torch.autograd.Function):
                 s = (a[i] * scale) @ b[j].T
                 offset, crossed = diagonal(tile)
                 own[crossed] = s.diagonal(offset)
-                # exp once, for rows and columns alike, where it can neither overflow nor vanish.
-                low, high = s.aminmax()
-                even = low.item() >= -LEVEL and high.item() <= LEVEL
-                level &= even
+                level &= (even := is_even(s))  # then, exp once for rows and columns alike
                 known.fill(s, tile)
                 if even:
                     s.exp_()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
-from msiam.losses.tiles import exactly, row_blocks, widened
+from msiam.losses.tiles import exactly, is_even, row_blocks, widened
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Pairs:
         return positive
 
     def itself_in(self, block: slice) -> Tensor | None:
-        """(n,) integers for a block of n rows, or None; see ``itself``."""
-        return None if self.itself is None else self.itself[block]
+        """(n, 1) integers for a block of n rows, or None; see ``itself``."""
+        return None if self.itself is None else self.itself[block, None]
 
     def asked_by(self, chosen: Tensor) -> Pairs:
         """The pairs of some rows alone; no column asks."""
@@ -129,40 +130,28 @@ class LogSum:
     exponent: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor | float]
 
-    def exponents(self, similarities: Tensor, positive: Tensor, itself: Tensor | None) -> Tensor:
-        """The exponents of a block of rows, −∞ for the pairs that are not summed."""
-        exponents = self.exponent(similarities)
-        if self.over != "all":
-            exponents.masked_fill_(~positive if self.over == "positives" else positive, -torch.inf)
-        if itself is not None:
-            exponents.scatter_(1, itself[:, None], -torch.inf)
-        return exponents
-
 
 @dataclass(frozen=True)
 class Found:
-    """What was summed up for the anchors that meet candidates in one way, (n,) each.
+    """What was summed up for n anchors, of the rows and, where the columns ask too, of these.
 
     Attributes:
-        log_sums: a tensor for each sum, −∞ where there is nothing to sum.
-        total, count: of the similarities of their positives, the sum, and how many they are;
-            where it was asked for.
+        log_sums: a (ways, n) tensor for each sum, −∞ where there is nothing to sum.
+        total, count: (ways, n), of the similarities of their positives, the sum, and how many they
+            are; where it was asked for.
     """
 
-    log_sums: list[Tensor]
+    log_sums: Sequence[Tensor]
     total: Tensor | None = None
     count: Tensor | None = None
 
 
 def sums_over(sides: Sequence[Side], sums: Sequence[LogSum], totals: bool = False) -> list[Found]:
-    """Several sums of each anchor: for the rows of a side, then for its columns if they ask too."""
+    """Several sums of each anchor, by side."""
     found = []
     for side in sides:
-        flat = _Sums.apply(*side, sums, totals)
-        ways, width = (2 if side.pairs.both else 1), len(sums)
-        for way in range(ways):
-            own = list(flat[way::ways])
-            found.append(Found(own[:width], *own[width:]))
+        log_sums, *rest = _Sums.apply(*side, sums, totals)
+        found.append(Found(log_sums.unbind(), *rest))
     return found
 
 
@@ -171,57 +160,47 @@ class _Sums(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], totals: bool
     ) -> tuple[Tensor, ...]:
-        of_rows = [a.new_empty(len(a)) for _ in (*sums, *"tc"[: 2 * totals])]
-        of_columns = [a.new_full((len(b),), -torch.inf) for _ in sums]
-        of_columns += [b.new_zeros(len(b)) for _ in of_rows[len(sums) :]]
+        ways = 2 if pairs.both else 1  # where the columns ask, they are as many as the rows
+        log_sums = a.new_full((len(sums), ways, len(a)), -torch.inf)
+        of_positives = a.new_zeros(2, ways, len(a)) if totals else None
         ctx.pairs, ctx.sums, ctx.only = pairs, sums, None
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                tile = _tile(a, b, pairs, sums, totals, block)
-                for k, t in enumerate(tile.exponents):
-                    of_rows[k][block] = t.logsumexp(dim=1)
+                tile = _Tile(a, b, pairs, sums, block)
+                for found, (t, even) in zip(log_sums, tile.terms, strict=True):
+                    found[0, block] = _log_sum(t, 1, even)
                     if pairs.both:
-                        of_columns[k] = torch.logaddexp(of_columns[k], t.logsumexp(dim=0))
-                if tile.positive is not None:
-                    parts = (tile.similarities * tile.positive, tile.positive)
-                    for k, part in enumerate(parts, start=len(sums)):
-                        of_rows[k][block] = part.sum(dim=1)
+                        part = _log_sum(t, 0, even)
+                        found[1] = torch.logaddexp(found[1], part) if block.start else part
+                if of_positives is not None:
+                    parts = tile.similarities * tile.positive, tile.positive
+                    for found, part in zip(of_positives, parts, strict=True):
+                        found[0, block] = part.sum(dim=1)
                         if pairs.both:
-                            of_columns[k] += part.sum(dim=0)
+                            found[1] += part.sum(dim=0)
                 if block == slice(0, len(a)):  # no need to make it again
                     ctx.only = tile
-        ways = [of_rows, of_columns] if pairs.both else [of_rows]
-        flat = tuple(found for each in zip(*ways, strict=True) for found in each)
-        ctx.save_for_backward(a, b, *flat)
-        ctx.totals = totals
-        ctx.mark_non_differentiable(*flat[len(ways) * (len(sums) + 1) :])
-        return flat
+        ctx.save_for_backward(a, b, log_sums)
+        if of_positives is None:
+            return (log_sums,)
+        total, count = of_positives
+        ctx.mark_non_differentiable(count)
+        return log_sums, total, count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, *flat = ctx.saved_tensors
-        pairs, ways = ctx.pairs, 2 if ctx.pairs.both else 1
+        a, b, log_sums = ctx.saved_tensors
         # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
-        flat = [found.masked_fill(found.isneginf(), torch.inf) for found in flat]
+        log_sums = log_sums.masked_fill(log_sums.isneginf(), torch.inf)
+        of_sums, of_total = grads[0], grads[1] if len(grads) > 1 else None
+        shares = of_sums * log_sums.neg().exp()  # over the sums themselves
         grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
-                tile = ctx.only or _tile(a, b, pairs, ctx.sums, ctx.totals, block)
-                slopes = []
-                for k, (term, t) in enumerate(zip(ctx.sums, tile.exponents, strict=True)):
-                    rows, g = flat[ways * k], grads[ways * k]
-                    share = (t - rows[block, None]).exp_().mul_(g[block, None])
-                    if pairs.both:
-                        of_columns, g = flat[ways * k + 1], grads[ways * k + 1]
-                        share += (t - of_columns).exp_().mul_(g)
-                    slopes.append(share.mul_(term.slope(tile.similarities)))
-                if tile.positive is not None:
-                    of_total = grads[ways * len(ctx.sums) :]
-                    g = of_total[0][block, None]
-                    slopes.append(tile.positive * (g + of_total[1] if pairs.both else g))
-                slope = sum(slopes[1:], start=slopes[0])
-                if ctx.only and pairs.itself is not None and len(a) == len(b):
+                tile = ctx.only or _Tile(a, b, ctx.pairs, ctx.sums, block)
+                slope = tile.slope(ctx.pairs.both, of_sums, shares, log_sums, of_total)
+                if ctx.only and ctx.pairs.itself is not None and len(a) == len(b):
                     # Then a is b, and one product is enough for both.
                     return (slope + slope.T) @ b, None, None, None, None
                 grad_a[block] = slope @ b
@@ -229,23 +208,73 @@ class _Sums(torch.autograd.Function):
         return grad_a, grad_b, None, None, None
 
 
-class _Tile(NamedTuple):
-    """Some rows of the matrix: similarities, the exponents of each sum, and where it was asked
-    for, 1 at the positives and 0 elsewhere; (n, M) each."""
+class _Tile:
+    """Some rows of the matrix, (n, M) numbers each.
 
-    similarities: Tensor
-    exponents: list[Tensor]
-    positive: Tensor | None
+    Attributes:
+        block: which rows.
+        similarities: inner products.
+        terms: of each sum, exp(exponents), 0 for the pairs that are not summed, and True; or where
+            that might overflow or vanish the exponents themselves, −∞ for those, and False.
+        positive: 1 at the positives and 0 elsewhere.
+    """
+
+    def __init__(
+        self, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], block: slice
+    ) -> None:
+        self.block, self.sums = block, sums
+        self.similarities = a[block] @ b.T
+        positive, itself = pairs.positive(block), pairs.itself_in(block)
+        self.terms = []
+        for term in sums:
+            t = term.exponent(self.similarities)
+            nothing = 0.0 if (even := is_even(t)) else -torch.inf
+            if even:
+                t.exp_()
+            if term.over != "all":
+                t.masked_fill_(~positive if term.over == "positives" else positive, nothing)
+            if itself is not None and term.over != "negatives":  # it is of its own group
+                t.scatter_(1, itself, nothing)
+            self.terms.append((t, even))
+        self._positive, self._itself = positive, itself
+
+    @cached_property
+    def positive(self) -> Tensor:
+        positive = self._positive.to(self.similarities.dtype)
+        return positive if self._itself is None else positive.scatter_(1, self._itself, 0)
+
+    def slope(
+        self, both: bool, of_sums: Tensor, shares: Tensor, log_sums: Tensor, of_total: Tensor | None
+    ) -> Tensor:
+        """The slope of the similarities.
+
+        Args:
+            both: the columns have sums as well.
+            of_sums: (sums, ways, n), the slopes of the sums.
+            shares: those over the sums themselves, which are no logarithms.
+            log_sums: the logarithms, ∞ where there was nothing to sum.
+            of_total: (ways, n), the slopes of the totals.
+        """
+        slopes = []
+        for k, (term, (t, even)) in enumerate(zip(self.sums, self.terms, strict=True)):
+            if even:
+                slope = t * self._of_pairs(shares[k], both)
+            else:
+                slope = (t - log_sums[k, 0, self.block, None]).exp_()
+                slope.mul_(of_sums[k, 0, self.block, None])
+                if both:
+                    slope += (t - log_sums[k, 1]).exp_().mul_(of_sums[k, 1])
+            slopes.append(slope.mul_(term.slope(self.similarities)))
+        if of_total is not None:
+            slopes.append(self.positive * self._of_pairs(of_total, both))
+        return sum(slopes[1:], start=slopes[0])
+
+    def _of_pairs(self, slopes: Tensor, both: bool) -> Tensor:
+        """What a pair has of its row's, and of its column's if these have sums as well."""
+        of_rows = slopes[0, self.block, None]
+        return of_rows + slopes[1] if both else of_rows
 
 
-def _tile(
-    a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], totals: bool, block: slice
-) -> _Tile:
-    s, positive, itself = a[block] @ b.T, pairs.positive(block), pairs.itself_in(block)
-    exponents = [term.exponents(s, positive, itself) for term in sums]
-    if not totals:
-        return _Tile(s, exponents, None)
-    kept = positive.to(s.dtype)
-    if itself is not None:
-        kept.scatter_(1, itself[:, None], 0)
-    return _Tile(s, exponents, kept)
+def _log_sum(t: Tensor, dim: int, even: bool) -> Tensor:
+    """log Σ exp of a tile's term."""
+    return t.sum(dim=dim).log_() if even else t.logsumexp(dim=dim)

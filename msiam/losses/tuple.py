@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from msiam.losses.anchors import anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import widened
-from msiam.losses.tiles_groups import LogSum, Pairs, Side, sums_over
+from msiam.losses.tiles import matches, softmax_cost, widened
 from msiam.registry.options import Options
 
 
@@ -50,29 +50,27 @@ class NTuple(Loss):
         return bool(self.options.in_batch)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        anchor, positive, *negatives = widened(*embeddings.values())
-        groups, *others = (targets.groups[column] for column in embeddings)
-        kept = targets.positive(len(anchor), anchor.device)
-        scale = 1 / self.options.temperature
-        own = scale * (anchor * positive).sum(dim=1)
-        if self.options.in_batch:
-            rows = torch.arange(len(anchor), device=anchor.device)
-            if targets.anchors is not None:
-                rows = targets.anchors.nonzero()[:, 0]
-                anchor, groups, own, kept = (of[rows] for of in (anchor, groups, own, kept))
-            # A row's own positive is one, whatever the groups say.
-            same = torch.ones_like(rows, dtype=torch.bool)
-            pairs = Pairs(groups, torch.cat(others), partner=rows, same=same)
-            side = Side(anchor, torch.cat([positive, *negatives]), pairs)
-            negative = LogSum("negatives", lambda s: s * scale, lambda s: scale)
-            found = sums_over([side], [negative])[0].log_sums[0]
-            kept = kept & ~found.isneginf()
-            rest = found[kept]
-        else:
-            known = groups[:, None] == torch.stack(others[1:], dim=1)
-            kept = kept & ~known.all(dim=1)
-            each = [scale * (anchor * vector).sum(dim=1) for vector in negatives]
-            s = torch.stack(each, dim=1).masked_fill(known, -torch.inf)
-            rest = s[kept].logsumexp(dim=1)  # of −∞ alone it has no gradient
-        cost = nn.functional.softplus(rest - own[kept]).sum() / kept.sum().clamp(min=1)
-        return cost + 0 * own.detach().sum()  # where no row counts, too, NaN is no 0
+        wide = dict(zip(embeddings, widened(*embeddings.values()), strict=True))
+        return self._in_batch(wide, targets) if self.options.in_batch else self._own(wide, targets)
+
+    def _own(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        """The positive among its row's own negatives."""
+        anchor, *others = embeddings.values()
+        of_anchor, *groups = (targets.groups[column] for column in embeddings)
+        known = of_anchor[:, None] == torch.stack(groups, dim=1)
+        kept = targets.positive(len(anchor), anchor.device) & ~known[:, 1:].all(dim=1)
+        known[:, 0] = False
+        s = torch.stack([(anchor * other).sum(dim=1) for other in others], dim=1)
+        s = (s / self.options.temperature).masked_fill(known, -torch.inf)
+        return -(s.log_softmax(dim=1)[:, 0] * kept).sum() / kept.sum().clamp(min=1)
+
+    def _in_batch(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        """The positive among those of all rows and their negatives."""
+        (anchor, *others), positive, count = anchors_first(embeddings, targets)
+        asked, candidates = anchor.part(0, count), below(*others)
+        groups = asked.groups, candidates.groups
+        known = matches(*groups) - (asked.groups == candidates.groups[:count]).long()
+        kept = positive[:count] & (known < len(candidates.groups) - 1)
+        scale = anchor.vectors.new_tensor(1 / self.options.temperature)
+        vectors = asked.vectors, candidates.vectors
+        return softmax_cost(*vectors, scale, groups, (kept / kept.sum().clamp(min=1), None))
