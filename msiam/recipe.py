@@ -10,7 +10,7 @@ import yaml
 
 from msiam.errors import RecipeError, one_of
 from msiam.recipe_data import Data as Data
-from msiam.registry.options import Options, explain
+from msiam.registry.options import Options, Term, explain
 
 #: The table of a recipe whose rows are given from Python.
 GIVEN = "<given>"
@@ -67,7 +67,14 @@ class Train(Options):
     weight_decay: float = pydantic.Field(0.01, ge=0)
     warmup: float = pydantic.Field(0.05, ge=0, lt=1, description="share of all steps")
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    optimizer: str = pydantic.Field(
+        "adamw_torch_fused", description="as transformers' `optim` has it: adafactor, sgd …"
+    )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = pydantic.Field(False, description="compile the layers of encoders that learn")
+    gradient_checkpointing: bool = pydantic.Field(
+        False, description="compute what layers hold for backward twice: less memory, more time"
+    )
     evaluations: int = pydantic.Field(5, gt=0, description="how often in all to look at validation")
     patience: int | None = pydantic.Field(
         None, gt=0, description="stop when so many evaluations in a row were no better"
@@ -84,35 +91,15 @@ class Train(Options):
         return self
 
 
-class LossTerm(Options):
-    """One loss by name; every other key is its own option."""
+class LossTerm(Term):
+    """One loss by name, and what it counts."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-    name: str
     weight: float = pydantic.Field(1.0, gt=0)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
-
-class EvaluatorTerm(Options):
-    """One evaluator by name; every other key is its own option."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-def _as_terms(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     """``infonce``, ``{name: infonce}`` and a list of either all mean a list of terms."""
-    terms = value if isinstance(value, list) else [value]
-    return [{"name": term} if isinstance(term, str) else term for term in terms]
+    return value if isinstance(value, list) else [value]
 
 
 class Recipe(Options):
@@ -124,11 +111,9 @@ class Recipe(Options):
     data: Data
     columns: dict[str, str] = pydantic.Field(min_length=1, description="column: tower, in order")
     towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
-    loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field([])
+    loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_list)] = pydantic.Field([])
     train: Train = Train()
-    evaluate: Annotated[list[EvaluatorTerm], pydantic.BeforeValidator(_as_terms)] = pydantic.Field(
-        []
-    )
+    evaluate: Annotated[list[Term], pydantic.BeforeValidator(_as_list)] = pydantic.Field([])
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -193,7 +178,7 @@ class Recipe(Options):
         if not self.loss:
             update["loss"] = [LossTerm(name=loss)]
         if not self.evaluate:
-            update["evaluate"] = [EvaluatorTerm(name=evaluator)]
+            update["evaluate"] = [Term(name=evaluator)]
         if self.data.split.by is None:
             split = self.data.split.model_copy(update={"by": self.data.split_by})
             update["data"] = self.data.model_copy(update={"split": split})

@@ -11,9 +11,8 @@ import numpy as np
 from msiam.data.parts import Parts
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result
-from msiam.recipe import EvaluatorTerm
 from msiam.registry import registry
-from msiam.registry.options import parse_options
+from msiam.registry.options import Term, parse_options
 from msiam.towers.embedding import embed_features
 from msiam.towers.model import Model
 
@@ -30,7 +29,7 @@ class Measured:
         return {name: result.metrics for name, result in self.results.items()}
 
 
-def build_evaluators(terms: Sequence[EvaluatorTerm]) -> dict[str, Evaluator]:
+def build_evaluators(terms: Sequence[Term]) -> dict[str, Evaluator]:
     """A recipe's evaluators by name; the first one's primary metric is what training watches.
 
     Raises:

@@ -66,21 +66,22 @@ TARGETS = {
 class Loss(nn.Module, ABC):
     """A function of embeddings and targets. State that is learnt (a temperature) is a parameter.
 
-    Class attributes declare what a loss needs, and are checked before training begins.
+    Class attributes declare what a loss needs, and are checked before training begins. Where its
+    options decide, ``__init__`` sets them.
     """
 
     Options: ClassVar[type[Options]] = Options
     #: How many columns of the model it may take, in the order in which the recipe names them.
-    columns: ClassVar[tuple[int, ...]] = (2,)
+    columns: tuple[int, ...] = (2,)
     #: Whether it may take more columns than the most of these, however many.
-    more: ClassVar[bool] = False
+    more: bool = False
     #: What it learns from, any one of them: "labels", "scores", "classes". Empty: rows may be
     #: labelled or all positive.
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     #: Whether it works on Euclidean distances. These rank as similarities do at length 1 alone.
     euclidean: bool = False
     #: Whether a row's cost depends on the others', so that of several processes each needs the rows
-    #: of all. False: the loss is a plain mean over rows. Options may decide.
+    #: of all. False: the loss is a plain mean over rows.
     gathers: bool = True
 
     def __init__(self, options: Any) -> None:
@@ -98,32 +99,25 @@ class Loss(nn.Module, ABC):
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """Embeddings by column, each (B, D), in the recipe's order of columns, to a scalar."""
 
-    @classmethod
-    def check(cls, name: str, given: Given) -> None:
-        """Whether the loss fits what it will be given.
+    def check(self, name: str, given: Given) -> None:
+        """Whether the loss, of this name in a recipe, fits what it will be given.
 
         Raises:
             RecipeError: the wrong number of columns, or no targets where it learns from them.
         """
         columns = given.columns
-        if len(columns) not in cls.columns and not (cls.more and len(columns) > max(cls.columns)):
-            wanted = " or ".join([*map(str, cls.columns), *(["more"] if cls.more else [])])
+        count = len(columns)
+        if count not in self.columns and not (self.more and count > max(self.columns)):
+            wanted = " or ".join([*map(str, self.columns), *(["more"] if self.more else [])])
             raise RecipeError(
-                f"loss.name: {name} takes {wanted} columns; the recipe has {len(columns)} "
+                f"loss.name: {name} takes {wanted} columns; the recipe has {count} "
                 f"({', '.join(columns)})"
             )
-        if cls.needs and not set(cls.needs) & set(given.targets):
-            wanted = ", or from ".join(TARGETS[kind] for kind in cls.needs)
+        if self.needs and not set(self.needs) & set(given.targets):
+            wanted = ", or from ".join(TARGETS[kind] for kind in self.needs)
             raise RecipeError(
                 f"loss.name: {name} learns from {wanted}; or take infonce, which needs neither"
             )
-
-    def fits(self, given: Given) -> None:
-        """What can only be checked once the loss is built. Nothing, unless it holds another loss.
-
-        Raises:
-            RecipeError: the loss does not fit what it will be given.
-        """
 
     def begin(self, groups: Tensor, dim: int) -> None:
         """Make what is learnt of each class. Called once, before training; most have nothing.
@@ -135,6 +129,11 @@ class Loss(nn.Module, ABC):
 
     def lasts(self, steps: int) -> None:
         """How many steps the training takes in all, for what goes by that. Called before it."""
+
+
+def each(losses: nn.ModuleList) -> list[Loss]:
+    """The losses of a list that torch knows."""
+    return [loss for loss in losses if isinstance(loss, Loss)]
 
 
 class WeightedSum(nn.Module):
@@ -149,14 +148,12 @@ class WeightedSum(nn.Module):
 
     def begin(self, groups: Tensor, dim: int) -> None:
         """Each loss's own; see ``Loss.begin``."""
-        for loss in self.losses:
-            assert isinstance(loss, Loss)
+        for loss in each(self.losses):
             loss.begin(groups, dim)
 
     def lasts(self, steps: int) -> None:
         """Each loss's own; see ``Loss.lasts``."""
-        for loss in self.losses:
-            assert isinstance(loss, Loss)
+        for loss in each(self.losses):
             loss.lasts(steps)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Given, Loss, Targets
+from msiam.losses.base import Given, Targets, each
 from msiam.losses.tiles import widened
 from msiam.losses.wrapper import Wrapper, WrapperOptions
 
@@ -64,18 +64,17 @@ class Matryoshka(Wrapper):
         weights = options.weights or [1.0] * len(self.losses)
         self.weights = [options.loss.weight * weight for weight in weights]
 
-    def fits(self, given: Given) -> None:
+    def check(self, name: str, given: Given) -> None:
         """Whether the inner loss fits what it will be given, and the widths the embeddings.
 
         Raises:
             RecipeError: they do not.
         """
         self.widths(given.dim)
-        super().fits(given)
+        super().check(name, given)
 
     def begin(self, groups: Tensor, dim: int) -> None:
-        for width, loss in zip(self.widths(dim), self.losses, strict=True):
-            assert isinstance(loss, Loss)
+        for width, loss in zip(self.widths(dim), each(self.losses), strict=True):
             loss.begin(groups, width)
 
     def widths(self, full: int) -> list[int]:

@@ -54,6 +54,7 @@ class Memory(Wrapper):
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
+        self.columns = tuple(filter(self.inner.in_batch, self.columns)) or self.columns
         for name in KEPT:
             self.register_buffer(name, None)
         self.rows = self.batches = 0  # that it has been given while training
@@ -64,13 +65,13 @@ class Memory(Wrapper):
         if self.options.start < 1:
             self.warm = round(self.options.start * steps)
 
-    def fits(self, given: Given) -> None:
+    def check(self, name: str, given: Given) -> None:
         """Whether the inner loss fits what it will be given, and has a use for a memory.
 
         Raises:
             RecipeError: it does not, or has not.
         """
-        super().fits(given)
+        super().check(name, given)
         if not self.inner.in_batch(len(given.columns)):
             raise RecipeError(
                 f"{self.where}.loss.name: {self.options.loss.name} of {len(given.columns)} columns "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 import torch
@@ -13,25 +13,9 @@ from msiam.errors import RecipeError
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import widened
 from msiam.registry import registry
-from msiam.registry.options import Options, parse_options
+from msiam.registry.options import Options, Term, parse_options
 
 Distance = Literal["euclidean", "squared", "cosine"]
-
-
-class MinerTerm(Options):
-    """One miner by name; every other key is its own option."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, protected_namespaces=())
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-def _as_term(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 class TripletOptions(Options):
@@ -44,8 +28,8 @@ class TripletOptions(Options):
     soft: bool = pydantic.Field(
         False, description="log(1 + exp(near − far)) in the place of a margin (Hermans et al. 2017)"
     )
-    miner: Annotated[MinerTerm, pydantic.BeforeValidator(_as_term)] = pydantic.Field(
-        MinerTerm(name="hard"),
+    miner: Term = pydantic.Field(
+        Term(name="hard"),
         description="which negatives of the batch to take where there are one or two columns: "
         "its name, or {name: …} with its options",
     )

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import pydantic
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
-from msiam.losses.base import Given, Loss
+from msiam.losses.base import Given, Loss, each
 from msiam.recipe import LossTerm
 from msiam.registry import registry
 from msiam.registry.options import Options, parse_options
 
-
-def _as_term(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+#: What a loss declares of itself, and a wrapper passes on.
+DECLARED = ("columns", "more", "needs", "euclidean", "gathers")
 
 
 class WrapperOptions(Options):
-    loss: Annotated[LossTerm, pydantic.BeforeValidator(_as_term)] = pydantic.Field(
+    loss: LossTerm = pydantic.Field(
         LossTerm(name="infonce"), description="its name, or {name: …} with its options"
     )
 
@@ -43,20 +42,15 @@ class Wrapper(Loss):
         inner = parse_options(cls, term.options, f"{self.where}.loss ({term.name})")
         losses = [cls(inner) for _ in range(copies)]
         self.losses = nn.ModuleList(losses)
-        self.euclidean, self.gathers = losses[0].euclidean, losses[0].gathers
+        for what in DECLARED:
+            setattr(self, what, getattr(self.inner, what))
 
     @property
     def inner(self) -> Loss:
         """The loss inside, or the first of its copies."""
-        inner = self.losses[0]
-        assert isinstance(inner, Loss)
-        return inner
+        return each(self.losses)[0]
 
-    @classmethod
-    def check(cls, name: str, given: Given) -> None:
-        """Nothing: the loss inside is asked, in ``fits``."""
-
-    def fits(self, given: Given) -> None:
+    def check(self, name: str, given: Given) -> None:
         """Whether the inner loss fits what it will be given.
 
         Raises:
@@ -64,7 +58,6 @@ class Wrapper(Loss):
         """
         try:
             self.inner.check(self.options.loss.name, given)
-            self.inner.fits(given)
         except RecipeError as error:
             raise RecipeError(str(error).replace("loss", f"{self.where}.loss", 1)) from error
 
@@ -75,6 +68,5 @@ class Wrapper(Loss):
         self.inner.begin(groups, dim)
 
     def lasts(self, steps: int) -> None:
-        for loss in self.losses:
-            assert isinstance(loss, Loss)
+        for loss in each(self.losses):
             loss.lasts(steps)

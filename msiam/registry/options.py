@@ -18,6 +18,23 @@ class Options(pydantic.BaseModel):
     )
 
 
+class Term(Options):
+    """What is registered, by its name; every other key is its own option. A name alone will do."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
 class HasOptions(Protocol):
     Options: type[Options]
 

@@ -9,7 +9,8 @@ from typing import Any
 from msiam.errors import RecipeError
 from msiam.evaluation.evaluator import Evaluator
 from msiam.losses.base import WeightedSum
-from msiam.recipe import GIVEN, EvaluatorTerm, LossTerm, Recipe
+from msiam.recipe import GIVEN, LossTerm, Recipe
+from msiam.registry.options import Term
 from msiam.towers.model import Model
 
 
@@ -61,7 +62,7 @@ def resolved(
         for term, options in zip(recipe.loss, loss.options, strict=True)
     ]
     judges = [
-        EvaluatorTerm(name=name, **evaluator.options.model_dump(mode="json"))
+        Term(name=name, **evaluator.options.model_dump(mode="json"))
         for name, evaluator in evaluators.items()
     ]
     towers = model.describe()["towers"]

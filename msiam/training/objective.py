@@ -58,9 +58,8 @@ def build_loss(terms: Sequence[LossTerm], model: Model, targets: Collection[str]
     losses = []
     for term in terms:
         cls = registry().find("loss", term.name, "loss.name").load()
-        cls.check(term.name, given)
         loss = cls(parse_options(cls, term.options, f"loss ({term.name})"))
-        loss.fits(given)
+        loss.check(term.name, given)
         if loss.euclidean and not normalized:
             raise RecipeError(
                 f"loss.name: {term.name} works on distances, and models are compared by inner "

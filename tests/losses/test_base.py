@@ -48,9 +48,9 @@ def test_labels_say_which_rows_are_positive():
         ),
     ],
 )
-def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, targets, said):
+def test_a_loss_that_does_not_fit_its_columns_or_labels(make, cls, columns, targets, said):
     with pytest.raises(RecipeError) as raised:
-        cls.check("x", Given(columns, targets, dim=8))
+        make(cls).check("x", Given(columns, targets, dim=8))
     assert str(raised.value).startswith(f"loss.name: {said}")
 
 
@@ -59,8 +59,8 @@ def test_a_loss_that_does_not_fit_its_columns_or_labels(cls, columns, targets, s
     [(Contrastive, 2, {"labels"}), (InfoNCE, 2, {}), (InfoNCE, 2, {"labels"}), (Triplet, 3, {})]
     + [(Sum, count, {}) for count in (3, 4, 5, 9)],
 )
-def test_a_loss_that_fits(cls, count, targets):
-    cls.check("x", Given(list("abcdefghi")[:count], targets, dim=8))
+def test_a_loss_that_fits(make, cls, count, targets):
+    make(cls).check("x", Given(list("abcdefghi")[:count], targets, dim=8))
 
 
 def test_several_losses_are_added_with_their_weights():

@@ -51,8 +51,8 @@ def test_it_cannot_begin_without_classes(make, cls):
 
 @BOTH
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_it_takes_any_number_of_columns_with_classes(cls, count):
+def test_it_takes_any_number_of_columns_with_classes(make, cls, count):
     columns = [f"column {number}" for number in range(count)]
-    cls.check("x", Given(columns, ["classes"], dim=8))
+    make(cls).check("x", Given(columns, ["classes"], dim=8))
     with pytest.raises(RecipeError, match="x learns from classes"):
-        cls.check("x", Given(columns, ["labels", "scores"], dim=8))
+        make(cls).check("x", Given(columns, ["labels", "scores"], dim=8))

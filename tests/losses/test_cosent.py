@@ -176,8 +176,8 @@ def test_what_is_no_number_stays_no_number(loss, unit, broken, row):
     assert not loss(SAME)(a, unit(7, seed=1)).isfinite()
 
 
-def test_it_learns_from_scores_or_labels():
+def test_it_learns_from_scores_or_labels(make):
     for kind in ("scores", "labels"):
-        CoSENT.check("cosent", Given(["a", "b"], [kind], dim=8))
+        make(CoSENT).check("cosent", Given(["a", "b"], [kind], dim=8))
     with pytest.raises(RecipeError, match=r"learns from score.* or from labelled pairs"):
-        CoSENT.check("cosent", Given(["a", "b"], [], dim=8))
+        make(CoSENT).check("cosent", Given(["a", "b"], [], dim=8))

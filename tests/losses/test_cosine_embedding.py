@@ -136,7 +136,7 @@ def test_what_is_no_number_stays_no_number(loss, unit):
 
 def test_it_learns_from_labels_and_has_a_margin_below_1(make):
     with pytest.raises(RecipeError, match="learns from labelled pairs"):
-        CosineEmbedding.check("cosine_embedding", Given(["a", "b"], {}, dim=8))
+        make(CosineEmbedding).check("cosine_embedding", Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError, match=r"margin: found 1\.0; Input should be less than 1"):
         make(CosineEmbedding, margin=1.0)
 

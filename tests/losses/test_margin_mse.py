@@ -167,8 +167,8 @@ def test_what_is_no_number_stays_no_number(loss, unit, broken, row):
     assert not loss()(*vectors).isfinite()
 
 
-def test_it_learns_from_scores():
+def test_it_learns_from_scores(make):
     with pytest.raises(RecipeError, match="margin_mse learns from score"):
-        MarginMSE.check("margin_mse", Given(["a", "p", "n"], ["labels"], dim=8))
+        make(MarginMSE).check("margin_mse", Given(["a", "p", "n"], ["labels"], dim=8))
     with pytest.raises(RecipeError, match="margin_mse takes 2 or 3 columns; the recipe has 4"):
-        MarginMSE.check("margin_mse", Given(list("apno"), ["scores"], dim=8))
+        make(MarginMSE).check("margin_mse", Given(list("apno"), ["scores"], dim=8))

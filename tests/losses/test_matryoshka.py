@@ -239,17 +239,16 @@ def test_options_that_do_not_fit(make, options, said):
 
 def test_an_inner_loss_that_does_not_fit(make):
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss\.name: contrastive learns"):
-        make(Matryoshka, loss="contrastive").fits(Given(["a", "b"], {}, dim=8))
+        make(Matryoshka, loss="contrastive").check("matryoshka", Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError, match=r"dims: found 16; the towers' dim is 8"):
-        make(Matryoshka, dims=[16]).fits(Given(["a", "b"], {}, dim=8))
+        make(Matryoshka, dims=[16]).check("matryoshka", Given(["a", "b"], {}, dim=8))
     with pytest.raises(RecipeError) as raised:
-        make(Matryoshka).fits(Given(["a", "b", "c"], {}, dim=8))
+        make(Matryoshka).check("matryoshka", Given(["a", "b", "c"], {}, dim=8))
     where = "loss (matryoshka).loss.name"
     assert str(raised.value) == f"{where}: infonce takes 2 columns; the recipe has 3 (a, b, c)"
     twice = {"name": "matryoshka", "loss": "contrastive"}
     with pytest.raises(RecipeError, match=r"^loss \(matryoshka\)\.loss \(matryoshka\)\.loss\.name"):
-        make(Matryoshka, loss=twice).fits(Given(["a", "b"], {}, dim=8))
-    Matryoshka.check("matryoshka", Given(["a", "b", "c"], {}, dim=8))
+        make(Matryoshka, loss=twice).check("matryoshka", Given(["a", "b"], {}, dim=8))
 
 
 def test_a_width_that_no_embedding_has(make, unit, targets):
@@ -273,6 +272,9 @@ def test_its_options_are_those_of_a_recipe():
         {},
         {"dims": [8, 3], "weights": [1.0, 0.1]},
         {"loss": {"name": "triplet", "miner": "all", "margin": 1.0}, "dims": [8, 4]},
+        {"loss": "cosent"},
+        {"loss": "proxy_anchor", "dims": [8, 3]},
+        {"loss": "cosine_embedding"},
     ],
 )
 def test_conformance(options):

@@ -229,12 +229,6 @@ def test_in_bf16_it_keeps_what_the_first_batch_was(make):
     assert memory({c: v.float() for c, v in vectors.items()}, targets).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["euclidean", "gathers"])
-def test_it_is_as_the_inner_loss_is(make, inner, name):
-    for term in ("triplet", "infonce"):
-        assert getattr(make(Memory, loss=term), name) == getattr(inner(term), name)
-
-
 @pytest.mark.parametrize(
     ("term", "columns", "targets"),
     [
@@ -252,7 +246,7 @@ def test_it_is_as_the_inner_loss_is(make, inner, name):
 def test_a_loss_that_compares_no_rows_is_refused(make, term, columns, targets):
     name = term if isinstance(term, str) else term["name"]
     with pytest.raises(RecipeError) as raised:
-        make(Memory, loss=term).fits(Given(list("abcd"[:columns]), targets, 8))
+        make(Memory, loss=term).check("memory", Given(list("abcd"[:columns]), targets, 8))
     where = "loss (memory).loss.name"
     assert str(raised.value).startswith(
         f"{where}: {name} of {columns} columns compares no row with the others"
@@ -261,7 +255,7 @@ def test_a_loss_that_compares_no_rows_is_refused(make, term, columns, targets):
 
 def test_an_inner_loss_that_does_not_fit(make):
     with pytest.raises(RecipeError, match=r"^loss \(memory\)\.loss\.name: infonce takes 2 columns"):
-        make(Memory).fits(Given(["a"], [], 8))
+        make(Memory).check("memory", Given(["a"], [], 8))
     with pytest.raises(PluginError, match=r"loss \(memory\)\.loss\.name: no loss 'infonec'"):
         make(Memory, loss="infonec")
     with pytest.raises(
@@ -274,13 +268,19 @@ def test_an_inner_loss_that_does_not_fit(make):
 
 def test_it_fits_where_the_inner_loss_does(make):
     for term, columns in INNER:
-        Memory.check("memory", Given("abc"[:columns], [], 8))
-        make(Memory, loss=term).fits(Given("abc"[:columns], [], 8))
+        make(Memory, loss=term).check("memory", Given("abc"[:columns], [], 8))
     twice = make(Matryoshka, loss="memory")
-    twice.fits(Given("ab", [], 8))
+    twice.check("memory", Given("ab", [], 8))
     assert {type(loss) for loss in twice.losses} == {Memory}
 
 
-@pytest.mark.parametrize("options", [{}, {"start": 0, "size": 10, "loss": "supcon"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"start": 0, "size": 10, "loss": "supcon"},
+        {"start": 0, "loss": {"name": "triplet", "miner": "all"}},
+    ],
+)
 def test_it_keeps_the_contract_of_losses(options):
     check_loss(Memory, options)

@@ -163,9 +163,9 @@ def test_what_is_no_number_stays_no_number(loss, unit, row):
     assert loss(SAME)(a, unit(7, seed=1)).isnan()
 
 
-def test_it_learns_from_labels():
+def test_it_learns_from_labels(make):
     with pytest.raises(RecipeError, match="learns from labelled pairs"):
-        OnlineContrastive.check("online_contrastive", Given(["a", "b"], {}, dim=8))
+        make(OnlineContrastive).check("online_contrastive", Given(["a", "b"], {}, dim=8))
 
 
 @pytest.mark.parametrize("options", [{}, {"distance": "euclidean"}, {"mean": False}])

@@ -175,9 +175,9 @@ def test_nor_does_it_look_like_nothing_where_no_row_counts(loss, four):
     assert loss(targets([False] * 7))(*four).isnan()
 
 
-def test_it_takes_four_columns():
+def test_it_takes_four_columns(make):
     with pytest.raises(RecipeError, match="quadruplet takes 4 columns; the recipe has 3"):
-        Quadruplet.check("quadruplet", Given(["a", "p", "n"], {}, dim=8))
+        make(Quadruplet).check("quadruplet", Given(["a", "p", "n"], {}, dim=8))
 
 
 @pytest.mark.parametrize(

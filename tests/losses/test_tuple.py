@@ -216,11 +216,11 @@ def test_nor_does_it_look_like_nothing_where_no_row_counts(loss, vectors, in_bat
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 12])
-def test_it_takes_three_columns_or_more(count):
+def test_it_takes_three_columns_or_more(make, count):
     names = [f"column {number}" for number in range(count)]
-    NTuple.check("tuple", Given(names, {}, dim=8))
+    make(NTuple).check("tuple", Given(names, {}, dim=8))
     with pytest.raises(RecipeError, match="tuple takes 3 or more columns; the recipe has 2"):
-        NTuple.check("tuple", Given(names[:2], {}, dim=8))
+        make(NTuple).check("tuple", Given(names[:2], {}, dim=8))
 
 
 class Wide(NTuple):

@@ -14,10 +14,10 @@ from msiam import Gallery, Model, Tower, open_table
 from msiam.evaluation.measure import build_evaluators
 from msiam.losses.base import Targets
 from msiam.losses.triplet import Triplet
-from msiam.recipe import EvaluatorTerm, LossTerm
+from msiam.recipe import LossTerm
 from msiam.registry import hookspecs, registry
 from msiam.registry.conformance import check_backend, check_encoder, check_loss, check_miner
-from msiam.registry.options import parse_options
+from msiam.registry.options import Term, parse_options
 from msiam.training.objective import build_loss
 
 ROOT = Path(__file__).parents[2]
@@ -236,7 +236,7 @@ def test_msiam_backends(install, tmp_path):
 
 def test_msiam_evaluators(install):
     install("msiam_birds", hooks("msiam_evaluators", '"count", "count:Count"'), count=EVALUATOR)
-    found = build_evaluators([EvaluatorTerm(name="count", times=2)])["count"]
+    found = build_evaluators([Term(name="count", times=2)])["count"]
 
     class Held:
         examples = range(7)

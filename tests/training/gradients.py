@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msiam.losses.base import Loss, WeightedSum
+from msiam.losses.base import WeightedSum
 from msiam.registry import registry
 from msiam.registry.options import parse_options
 from msiam.training import processes
@@ -60,12 +60,12 @@ def cases() -> Iterator[Case]:
     """Every registered loss with each number of columns and each kind of targets that it takes."""
     for spec in registry().specs("loss"):
         cls = spec.load()
-        variants = VARIANTS.get(spec.name, [])
-        for options in ({}, *variants):
-            for columns in cls.columns:
+        for options in ({}, *VARIANTS.get(spec.name, [])):
+            loss = cls(parse_options(cls, options, spec.name))
+            for columns in loss.columns:
                 if options.get("pool") and columns == 1:
                     continue
-                for kind in _kinds(cls, options):
+                for kind in loss.needs or ("", "labels"):
                     yield Case(spec.name, options, columns, kind, "shared")
                     if columns > 1:
                         yield Case(spec.name, options, columns, kind, "unshared")
@@ -74,13 +74,6 @@ def cases() -> Iterator[Case]:
     yield Case("infonce", {}, 2, "", "in chunks")
     yield Case("infonce", {}, 2, "", "accumulated")
     yield Case("contrastive", {}, 2, "labels", "accumulated")
-
-
-def _kinds(cls: type[Loss], options: dict[str, Any]) -> tuple[str, ...]:
-    inner = options.get("loss")
-    if inner is not None:
-        cls = registry().find("loss", inner).load()
-    return cls.needs or ("", "labels")
 
 
 class Towers(nn.Module):

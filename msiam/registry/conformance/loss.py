@@ -37,13 +37,15 @@ def check_loss(cls: type[Loss], options: Mapping[str, Any] | None = None) -> Non
     """
     require(issubclass(cls, Loss), "must be a subclass of msiam.Loss")
     parsed = check_options(cls, options or {}, LossTerm.model_fields)
-    numbers = all(isinstance(n, int) and 0 < n <= len(NAMES) for n in cls.columns)
-    require(bool(cls.columns) and numbers, f"columns must say how many: {cls.columns!r}")
+    with seeded(0):
+        declared = cls(parsed)
+    numbers = all(isinstance(n, int) and 0 < n <= len(NAMES) for n in declared.columns)
+    require(bool(declared.columns) and numbers, f"columns must say how many: {declared.columns!r}")
 
-    for count in cls.columns:
+    for count in declared.columns:
         names = NAMES[:count]
-        for kind in cls.needs or ("", "labels"):
-            cls.check(cls.__name__, Given(names, [kind] if kind else [], DIM))
+        for kind in declared.needs or ("", "labels"):
+            declared.check(cls.__name__, Given(names, [kind] if kind else [], DIM))
             build = partial(_build, cls, parsed, names, kind)
             _check_value(build, *batch(names, kind))
             _check_alone(build, *batch(names, kind))
