@@ -27,7 +27,7 @@ PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 PICTURES_AT_ONCE = 1000  # a run of pictures is one Arrow chunk, which holds at most 2 GB
 
 # Numbers that look the same when they are written again: "007" is a name, "nan" is a text.
-_NUMBER = {
+NUMBER = {
     pa.int64(): r"^-?(0|[1-9][0-9]*)$",
     pa.float64(): r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$",
 }
@@ -176,7 +176,7 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     cells = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     if cells.null_count == len(cells):
         return column
-    for kind, pattern in _NUMBER.items():
+    for kind, pattern in NUMBER.items():
         if pc.all(pc.match_substring_regex(cells, pattern)).as_py():
             try:
                 return cells.cast(kind)

@@ -53,14 +53,7 @@ class Table:
         Raises:
             DataError: there is none; the message has the nearest.
         """
-        known = self.dataset.column_names
-        if column not in known:
-            hint = ""
-            if len(known) == 1 and ";" in known[0]:
-                hint = (
-                    " It seems to be cut by semicolons; save it with commas, or as .tsv with tabs."
-                )
-            raise DataError(f"{self.name}: no column '{column}'; {one_of(column, known)}{hint}")
+        require_column(self.name, column, self.dataset.column_names)
 
     def values(self, column: str) -> list[Any]:
         """All values of a column.
@@ -96,7 +89,7 @@ def open_table(source: Source) -> Table:
         table = Table(source, "the given dataset", None)
     elif isinstance(source, pandas.DataFrame):
         name = "the given DataFrame"
-        with _reading(name):
+        with reading(name):
             arrow = pa.Table.from_pandas(source, preserve_index=False)
             table = Table(from_arrow(arrow), name, None)
     elif isinstance(source, list):
@@ -111,21 +104,44 @@ def open_table(source: Source) -> Table:
     return Table(_undecoded(table.dataset), table.name, table.root)
 
 
+def require_column(name: str, column: str, known: list[str]) -> None:
+    """Raise unless a table has a column.
+
+    Raises:
+        DataError: it has none; the message has the nearest.
+    """
+    if column not in known:
+        hint = ""
+        if len(known) == 1 and ";" in known[0]:
+            hint = " It seems to be cut by semicolons; save it with commas, or as .tsv with tabs."
+        raise DataError(f"{name}: no column '{column}'; {one_of(column, known)}{hint}")
+
+
+def reader_of(path: Path) -> Spec | None:
+    """What reads a folder, or files of this suffix."""
+    if path.is_dir():
+        return registry().find("source", "imagefolder")
+    readers = _readers()
+    return next((readers[s] for s in readers if path.name.lower().endswith(s)), None)
+
+
+def _readers() -> dict[str, Spec]:
+    return {suffix: s for s in registry().specs("source") for suffix in s.facts["suffixes"]}
+
+
 def _open_named(name: str) -> Table:
     path = resolve(name)
-    readers = {suffix: s for s in registry().specs("source") for suffix in s.facts["suffixes"]}
-    suffix = next((s for s in readers if path.name.lower().endswith(s)), None)
+    reader = reader_of(path)
     if not path.exists():
-        if suffix is None and _HUB_NAME.fullmatch(name) and not path.parent.is_dir():
+        if reader is None and _HUB_NAME.fullmatch(name) and not path.parent.is_dir():
             return Table(_from_hub(name), name, None)
         raise DataError(f"{name}: no such file{_nearest(path)}")
-    if path.is_dir():
-        return Table(_read(registry().find("source", "imagefolder"), path, name), name, path)
-    if suffix is None:
+    if reader is None:
+        suffix = path.suffix
         raise DataError(
-            f"{name}: nothing reads '{path.suffix}' files; {one_of(path.suffix.lower(), readers)}"
+            f"{name}: nothing reads '{suffix}' files; {one_of(suffix.lower(), _readers())}"
         )
-    return Table(_read(readers[suffix], path, name), name, path.parent)
+    return Table(_read(reader, path, name), name, path if path.is_dir() else path.parent)
 
 
 def _nearest(path: Path) -> str:
@@ -137,12 +153,12 @@ def _nearest(path: Path) -> str:
 
 
 def _read(reader: Spec, path: Path, name: str) -> datasets.Dataset:
-    with _reading(name):
+    with reading(name):
         return reader.load()(path)
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
+def reading(name: str) -> Iterator[None]:
     """Turn what the libraries say of an unreadable table into one line that names it."""
     try:
         yield
