@@ -207,12 +207,14 @@ def _two_each(
 
     They are the smallest that training can spare; of equally small ones, that whose turn is first.
     """
-    for number, rows in enumerate(wanted):
-        while rows:
-            own, spare = part == number, queue[part[queue] == len(wanted)]
-            if (own.sum() >= 2 and pairable[own].any()) or len(spare) <= 2:
-                break
-            part[min(spare, key=lambda one: (not pairable[one], sizes[one]))] = number
+    spare = sorted(
+        queue[part[queue] == len(wanted)], key=lambda one: (not pairable[one], sizes[one])
+    )
+    for number in np.flatnonzero(wanted):
+        own = np.flatnonzero(part == number).tolist()
+        while len(spare) > 2 and not (len(own) >= 2 and pairable[own].any()):
+            own.append(spare.pop(0))
+        part[own] = number
 
 
 def _leaking(part: np.ndarray, columns: Columns, towers: Towers, held_out: int) -> int:

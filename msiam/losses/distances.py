@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msiam.losses.tiles import widened
+from msiam.losses.tiles import exactly, widened
 
 #: Squared distances below this share of the lengths are made again from the differences.
 CLOSE = 1e-2
@@ -32,7 +32,7 @@ def squared_distances(
         sharp: distances near zero are to be as exact as others; a square root needs that.
     """
     of_a, of_b = lengths[0][:, None], lengths[1]
-    with torch.autocast(a.device.type, enabled=False):
+    with exactly(a.device):
         squared = torch.addmm(of_b, a, b.T, alpha=-2).add_(of_a).clamp_(min=0)
     if sharp:
         near = (squared < (of_a + of_b).mul_(CLOSE)).nonzero()

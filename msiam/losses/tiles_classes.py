@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import row_blocks
+from msiam.losses.tiles import exactly, row_blocks
 
 
 def class_sums(
@@ -47,7 +47,7 @@ class _ClassSums(torch.autograd.Function):
         cosines, least = torch.zeros_like(units[:, 0]), units.new_tensor(-torch.inf)
         sums = units.new_full((len(units if of == "items" else weights),), -torch.inf)
         blocks = list(row_blocks(len(weights), len(units)))
-        with torch.autocast(units.device.type, enabled=False):
+        with exactly(units.device):
             for block in blocks:
                 tile = _Tile(units, weights, labels, block, scale)
                 cosines += tile.replace(tile.s, least)
@@ -68,7 +68,7 @@ class _ClassSums(torch.autograd.Function):
         units, lengths, weights, labels, sums = ctx.saved_tensors
         of_cosines, of_sums = grads[0], grads[1] * ctx.scale
         grad_items, grad_weights = torch.zeros_like(units), torch.empty_like(weights)
-        with torch.autocast(units.device.type, enabled=False):
+        with exactly(units.device):
             for block in ctx.blocks:
                 tile = ctx.only or _Tile(units, weights, labels, block, ctx.scale)
                 if ctx.of == "items":

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import growth
 
 from msiam.losses import tiles
 from msiam.losses.tiles import row_blocks, softmax_cost, softplus_cost, square_tiles, widened
@@ -126,64 +123,46 @@ def test_two_towers_of_different_precision_meet_in_the_wider(one, other, both):
     assert [part.dtype for part in widened(found[0].bfloat16())] == [torch.float32]
 
 
-MEMORY = """
-import importlib, json, resource, sys
-import torch
+STEP = """
 from msiam.losses import tiles
 from msiam.losses.base import Targets
+from msiam.registry import registry
 from msiam.registry.options import parse_options
 
-module, name, options, rows, tile = json.loads(sys.argv[1])
-torch.set_num_threads(1)
-tiles.TILE = tile
-cls = getattr(importlib.import_module(f"msiam.losses.{module}"), name)
-loss = cls(parse_options(cls, options, "loss"))
-
-def step(rows):
+def step(name, options, tile, rows):
+    tiles.TILE = tile
+    cls = registry().find("loss", name).load()
+    loss = cls(parse_options(cls, options, "loss"))
     vectors = torch.nn.functional.normalize(torch.randn(2, rows, 16), dim=2)
     a, b = (v.clone().requires_grad_() for v in vectors)
     groups = torch.arange(rows) // 2
     loss({"a": a, "b": b}, Targets({"a": groups, "b": groups})).backward()
-
-def peak():
-    if sys.platform == "darwin":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # On Linux, that would count what pytest held before this process began.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-step(64)
-before = peak()
-step(rows)
-print(peak() - before)
 """
 
 
-def growth(*case) -> int:
-    """The bytes that a larger batch takes more than one of 64 rows, in a process of its own."""
-    command = [sys.executable, "-c", MEMORY, json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+def taken(name, options, tile, rows) -> int:
+    """The bytes that a batch takes more than one of 64 rows."""
+    given = f"{name!r}, {options}, {tile}"
+    return growth(STEP, f"step({given}, 64)", f"step({given}, {rows})")
 
 
-@pytest.mark.parametrize(("module", "cls"), [("infonce", "InfoNCE"), ("triplet", "Triplet")])
-def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(module, cls):
+@pytest.mark.parametrize("name", ["infonce", "triplet"])
+def test_a_batch_of_16384_takes_no_memory_that_grows_with_its_square(name):
     matrix = 4 * 16384**2  # one whole matrix of float32: 1 GiB
-    assert growth(module, cls, {}, 16384, tiles.TILE) < matrix / 4
+    assert taken(name, {}, tiles.TILE, 16384) < matrix / 4
 
 
 @pytest.mark.parametrize("rows", [4096, 8192])
 @pytest.mark.parametrize(
-    ("module", "cls", "options"),
+    ("name", "options"),
     [
-        ("sigmoid", "Sigmoid", {}),
-        ("supcon", "SupCon", {}),
-        ("supcon", "SupCon", {"pool": True}),
-        ("multi_similarity", "MultiSimilarity", {}),
-        ("circle", "Circle", {}),
+        ("sigmoid", {}),
+        ("supcon", {}),
+        ("supcon", {"pool": True}),
+        ("multi_similarity", {}),
+        ("circle", {}),
     ],
 )
-def test_memory_grows_as_the_batch_does(module, cls, options, rows):
+def test_memory_grows_as_the_batch_does(name, options, rows):
     """With small tiles, what is left is what grows: 2 KiB a row. A matrix has 32 KiB at 8,192."""
-    assert growth(module, cls, options, rows, 1 << 17) < 8 * 2**20 + 2048 * rows
+    assert taken(name, options, 1 << 17, rows) < 8 * 2**20 + 2048 * rows

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from memory import growth
 
 from msiam.errors import RecipeError
 from msiam.mining.every import All
@@ -52,36 +50,18 @@ def test_an_option_that_is_not_there():
         parse_options(All, {"negatives": "easy"}, "miner")
 
 
-MEMORY = """
-import resource, sys
-import torch
+STEP = """
 from msiam.losses.base import Targets
 from msiam.losses.triplet import Triplet
 from msiam.registry.options import parse_options
-
-torch.set_num_threads(1)
 
 def step(rows):
     loss = Triplet(parse_options(Triplet, {"miner": "all"}, "loss"))
     vectors = torch.nn.functional.normalize(torch.randn(rows, 16), dim=1).requires_grad_()
     loss({"a": vectors}, Targets({"a": torch.arange(rows) % 2})).backward()
-
-def peak():
-    if sys.platform == "darwin":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # On Linux, that would count what pytest held before this process began.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-step(64)
-before = peak()
-step(6144)
-print(peak() - before)
 """
 
 
 def test_a_batch_of_6144_in_two_classes_takes_no_memory_that_grows_with_its_square():
     """58 billion triplets; of one matrix of float32, it takes less than a half."""
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 4 * 6144**2 / 2
+    assert growth(STEP, "step(64)", "step(6144)") < 4 * 6144**2 / 2
