@@ -3,8 +3,7 @@
 A batch is the global one: of several processes each takes one share of it, in the order of their
 ranks, so that what is promised of a batch holds whatever their number. All processes have the same
 number of batches. Where the rows of a batch do not divide by the number of processes, the first
-ones take one row more; none is left out, and none is there twice but in a batch of fewer rows than
-there are processes.
+ones take one row more.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ class BatchSampler(Sampler[list[int]], ABC):
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches(np.random.default_rng([self.seed, self.rows.epoch])):
-            full = np.resize(batch, max(len(batch), self.processes))
-            yield np.array_split(full, self.processes)[self.process].tolist()
+            yield np.array_split(batch, self.processes)[self.process].tolist()
 
 
 class Shuffled(BatchSampler):
@@ -103,59 +101,54 @@ class Shuffled(BatchSampler):
 class NoDuplicates(BatchSampler):
     """All rows once an epoch; no two rows of a batch have items of one group, in any column.
 
-    So no candidate of a batch is a false negative, and none has to be masked. Batches are of one
-    size, but for a few rows: of ``batch_size``, or of fewer where a group has so many rows that
-    there must be more batches. As in :class:`Shuffled`, no process has fewer than two rows of a
-    batch, unless ``batch_size`` asks for that or there are no more; rather, there are fewer
-    batches, and larger ones.
+    So no candidate of a batch is a false negative, and none has to be masked. There are as many
+    batches as ``batch_size`` asks for; more, and smaller ones, where a group has more rows than
+    that; fewer, and larger ones, where a process would have fewer than two rows of a batch, unless
+    ``batch_size`` asks for that or there are no more.
 
     The rows of a group lie one after another in a random order of the groups, and are dealt out
-    to the batches in turn. What is then left to mend are rows of several groups (pairs that
-    differ, triplets): a row whose group is there already goes on to the smallest batch that has
-    none of its groups. With m the most rows that any row shares a group with, m + 1 batches always
-    suffice.
+    to the batches in turn, so that these are of one size. What is then left to mend are rows of
+    several groups (pairs that differ, triplets): a row whose group is there already goes on to the
+    smallest batch that has none of its groups. With m the most rows that any row shares groups
+    with, m + 1 batches always suffice; of n rows, none goes on to a batch that has more than
+    n / (batches − m) already.
 
     Raises:
-        DataError: batches would be too small, so many rows share a group.
+        DataError: batches could be too small, so many rows share a group.
     """
 
     def __init__(
         self, examples: Examples, batch_size: int, seed: int = 0, share: tuple[int, int] = (0, 1)
     ) -> None:
         super().__init__(len(examples), seed, share)
-        groups = np.sort(np.stack(list(examples.groups.values()), axis=1), axis=1)
-        once = np.ones(groups.shape, bool)  # of a group that a row has twice, the first
-        once[:, 1:] = groups[:, 1:] != groups[:, :-1]
+        groups = np.stack(list(examples.groups.values()), axis=1)
         known, numbers = np.unique(groups, return_inverse=True)
         self.groups = numbers.reshape(groups.shape)
-        sizes = np.bincount(self.groups[once], minlength=len(known))
-        rivals = ((sizes[self.groups] - 1) * once).sum(axis=1)
+        # Each row with each of its groups, once.
+        both = np.unique(np.arange(len(groups))[:, None] * len(known) + self.groups)
+        row, group = np.divmod(both, max(len(known), 1))
+        sizes = np.bincount(group, minlength=len(known))
+        rivals = np.bincount(row, sizes[group] - 1, len(groups)).astype(int)
         # The largest group of each row, and whether others of its groups have more rows as well.
         largest = sizes[self.groups].argmax(axis=1, keepdims=True)
         self.own = np.take_along_axis(self.groups, largest, axis=1)[:, 0]
-        self.mixed = rivals > sizes[self.own] - 1
+        self.mixed = rivals >= sizes[self.own]
         most = int(rivals.max(initial=0))
         self.least = min(2 * self.processes, batch_size)
-        enough = self._enough(most)
-        if most >= enough:
+        # Rows that are dealt out in turn make n / least large enough batches. Where some go on: a
+        # batch that is short and the rivals of its rows are less than least · (1 + most) rows. Of
+        # b ≤ n / least − most batches, the b − 1 others have more than least · (b − 1) rows beside
+        # these, so that one of them has more than least, and can give one.
+        room = len(self.rows) // self.least - (most if self.mixed.any() else 0)
+        if 0 < most >= room:
+            worst = rivals.argmax()
+            sharing = int(np.isin(self.groups, self.groups[worst]).any(axis=1).sum()) - 1
             raise DataError(
-                f"train.sampler: no_duplicates: row {examples.rows[rivals.argmax()]} (from 0) "
-                f"shares items or groups with {most} of the {len(self.rows)} training rows, which "
-                f"leaves fewer than {self.least} rows a batch; take shuffled, or classes"
+                f"train.sampler: no_duplicates: row {examples.rows[worst]} (from 0) shares items "
+                f"or groups with {sharing} of the {len(self.rows)} training rows, which may leave "
+                f"fewer than {self.least} rows a batch; take shuffled, or classes"
             )
-        self.number = max(most + 1, min(math.ceil(len(self.rows) / batch_size), enough))
-
-    def _enough(self, most: int) -> int:
-        """How many batches there may be such that each gets enough rows.
-
-        Rows that are dealt out in turn all count. Where some are mended, a batch that is one row
-        short may lie beside ``least`` rows in each of the others and ``most`` rivals of each of its
-        own; any row beyond these can be moved to it.
-        """
-        beyond = len(self.rows)
-        if self.mixed.any():
-            beyond += self.least - 1 - (self.least - 1) * most
-        return max(1, beyond // self.least)
+        self.number = max(most + 1, min(math.ceil(len(self.rows) / batch_size), room))
 
     def __len__(self) -> int:
         return self.number

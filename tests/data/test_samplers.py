@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from accelerate import skip_first_batches
 from accelerate.data_loader import prepare_data_loader
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -34,14 +34,19 @@ def epoch(sampler, number=0):
     return list(sampler)
 
 
-# Rows with a group or two, such that some groups have many rows.
-GROUPS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=120)
+def rows_of(seed, n, groups, two):
+    """Pairs of groups: of a row that is a positive pair one group twice, of others two."""
+    random = np.random.default_rng(seed)
+    one, other = random.integers(0, groups, (2, n))
+    return list(
+        zip(one.tolist(), np.where(random.random(n) < two, other, one).tolist(), strict=True)
+    )
 
 
-def pairs_of(drawn, mixed):
-    """Examples of pairs: positive ones have one group; those that differ may have two."""
-    a, b = np.array(drawn).T
-    return examples_of(a, b if mixed else a)
+ROWS = st.builds(
+    rows_of, st.integers(0, 999), st.integers(1, 200), st.integers(1, 600),
+    st.sampled_from([0, 0.1, 1]),
+)  # fmt: skip
 
 
 @given(st.integers(0, 50), st.integers(2, 12), st.integers(0, 3))
@@ -58,23 +63,55 @@ def test_a_single_row_left_over_joins_the_batch_before(n, sizes):
     assert [len(batch) for batch in Shuffled(n, 4)] == sizes
 
 
-@given(GROUPS, st.booleans(), st.integers(2, 20), st.integers(0, 3))
-def test_no_duplicates_has_every_row_once_and_no_group_twice_in_a_batch(drawn, mixed, size, number):
-    examples = pairs_of(drawn, mixed)
-    try:
-        sampler = NoDuplicates(examples, size, seed=1)
-    except DataError:
-        most = max(Counter(group for row in drawn for group in set(row)).values())
-        assert most > 1  # without a group of several rows, there is nothing to refuse
+def rivals_of(drawn):
+    """Of each row, how many others each of its groups has, by hand."""
+    sizes = Counter(group for row in drawn for group in set(row))
+    return [[sizes[group] - 1 for group in set(row)] for row in drawn]
+
+
+@settings(max_examples=300)
+@given(ROWS, st.integers(1, 20), st.integers(1, 4), st.integers(0, 3))
+def test_what_no_duplicates_promises(drawn, size, processes, number):
+    n, rivals = len(drawn), rivals_of(drawn)
+    most, least = max(map(sum, rivals)), min(2 * processes, size)
+    mends = any(sum(of) > max(of) for of in rivals)
+    room = n // least - (most if mends else 0)
+    one, other = zip(*drawn, strict=True)
+    if most and most >= room:
+        with pytest.raises(DataError, match=f"may leave fewer than {least} rows a batch"):
+            NoDuplicates(examples_of(one, other), size, share=(0, processes))
         return
-    batches = epoch(sampler, number)
-    assert len(batches) == len(sampler)
-    assert sorted(row for batch in batches for row in batch) == list(range(len(drawn)))
+    sampler = NoDuplicates(examples_of(one, other), size, seed=1, share=(0, processes))
+    batches = sampler.batches(np.random.default_rng(number))
+    assert len(batches) == len(sampler) == max(most + 1, min(-(-n // size), room))
+    assert sorted(row for batch in batches for row in batch) == list(range(n))
     for batch in batches:
-        groups = Counter(
-            g for row in batch for g in {examples.groups["a"][row], examples.groups["b"][row]}
-        )
-        assert max(groups.values(), default=0) <= 1
+        groups = Counter(group for row in batch for group in set(drawn[row]))
+        assert max(groups.values()) == 1
+    sizes = [len(batch) for batch in batches]
+    assert min(sizes) >= min(least, n)
+    even = -(-n // len(batches))
+    assert max(sizes) <= (max(even, n // (len(batches) - most) + 1) if mends else even)
+    assert mends or max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("processes", "size"), [(1, 2), (2, 4), (4, 8)])
+def test_a_batch_that_gives_a_row_away_gets_another_where_it_would_be_too_small(processes, size):
+    """Each row shares a group with the one before it and with the one after it."""
+    number = np.arange(60)
+    sampler = NoDuplicates(examples_of(number, number + 1), size, share=(0, processes))
+    for seed in range(20):
+        batches = sampler.batches(np.random.default_rng(seed))
+        assert len(batches) == 60 // size - 2
+        assert min(map(len, batches)) >= size
+        assert all(np.diff(np.sort(batch)).min() > 1 for batch in batches)
+
+
+def test_batches_whose_rows_share_little_are_of_one_size_but_for_a_row_or_two():
+    random = np.random.default_rng(0)
+    examples = examples_of(*random.integers(0, 1000, (2, 1000)))
+    sizes = [len(batch) for batch in epoch(NoDuplicates(examples, 50))]
+    assert len(sizes) == 20 and min(sizes) >= 48 and max(sizes) <= 52
 
 
 def test_no_duplicates_makes_batches_of_one_size():
@@ -173,17 +210,24 @@ SAMPLERS = ["shuffled", "no_duplicates", {"name": "classes", "per_class": 2}]
 def test_shares_together_are_the_global_batch(classes, processes, sampler, number):
     examples = examples_of(classes)
     settings = parse_options(Settings, {"batch_size": 8, "sampler": sampler}, "train")
-    try:
-        shares = [build_sampler(settings, examples, (p, processes)) for p in range(processes)]
-    except DataError:
+    largest, least = max(Counter(classes).values()), 2 * processes
+    few = {
+        "shuffled": False,
+        "no_duplicates": largest > max(1, len(classes) // least),
+        "classes": len(set(classes)) < 4,
+    }
+    if few[settings.sampler.name]:
+        with pytest.raises(DataError, match=f"train.sampler: {settings.sampler.name}: "):
+            build_sampler(settings, examples, (0, processes))
         return
+    shares = [build_sampler(settings, examples, (p, processes)) for p in range(processes)]
     found = [epoch(share, number) for share in shares]
     assert {len(share) for share in found} == {len(shares[0])}
     random = np.random.default_rng([0, number])
     for parts, whole in zip(zip(*found, strict=True), shares[0].batches(random), strict=True):
         assert [row for part in parts for row in part] == whole.tolist()
         sizes = [len(part) for part in parts]
-        assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
+        assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 2
 
 
 class Settings:
