@@ -10,7 +10,6 @@ import io
 import json
 import posixpath
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from msiam.data.archives import pictures, read_pictures
 from msiam.errors import DataError, one_of
 
 METADATA = "metadata.csv"
-PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-PICTURES_AT_ONCE = 1000  # a run of pictures is one Arrow chunk, which holds at most 2 GB
 
 # Numbers that look the same when they are written again: "007" is a name, "nan" is a text.
 NUMBER = {
@@ -84,21 +82,27 @@ def read_imagefolder(path: Path) -> datasets.Dataset:
         sheet = path.resolve() / _only_sheet(found, path)
         rows = read_csv(sheet)
         names = _file_names(rows, sheet)
-        return _with_images(rows, [{"bytes": None, "path": str(sheet.parent / n)} for n in names])
+        named = [{"bytes": None, "path": str(sheet.parent / name)} for name in names]
+        return _with_images(rows, pictures(named))
     with zipfile.ZipFile(path) as archive:
-        found = [n for n in archive.namelist() if posixpath.basename(n) == METADATA]
-        inside = _only_sheet(found, path)
-        rows = _parse_csv(archive.read(inside), f"{path}/{inside}", ",")
-        folder = posixpath.dirname(inside)
-        names = [
-            posixpath.normpath(posixpath.join(folder, name))
-            for name in _file_names(rows, path / inside)
-        ]
-        contents = _read_members(archive, set(names), path)
-    # A picture that is not in the archive keeps its path, by which its row is then rejected.
-    return _with_images(
-        rows, [{"bytes": contents.get(name), "path": f"{path}/{name}"} for name in names]
-    )
+        rows, names = archive_sheet(archive, path)
+        return _with_images(rows, read_pictures(archive, names, path))
+
+
+def archive_sheet(archive: zipfile.ZipFile, path: Path) -> tuple[datasets.Dataset, list[str]]:
+    """The rows of an archive's metadata.csv, and the member that each of them names.
+
+    Raises:
+        DataError: no metadata.csv or several, no column file_name.
+    """
+    found = [n for n in archive.namelist() if posixpath.basename(n) == METADATA]
+    inside = _only_sheet(found, path)
+    rows = _parse_csv(archive.read(inside), f"{path}/{inside}", ",")
+    folder = posixpath.dirname(inside)
+    return rows, [
+        posixpath.normpath(posixpath.join(folder, name))
+        for name in _file_names(rows, path / inside)
+    ]
 
 
 def from_arrow(table: pa.Table) -> datasets.Dataset:
@@ -204,23 +208,7 @@ def _file_names(rows: datasets.Dataset, sheet: Path) -> list[str]:
     return [str(name) for name in rows["file_name"]]
 
 
-def _read_members(archive: zipfile.ZipFile, wanted: set[str], path: Path) -> dict[str, bytes]:
-    contents = {}
-    for member in sorted(archive.infolist(), key=lambda m: m.header_offset):
-        if member.filename in wanted:
-            try:
-                contents[member.filename] = archive.read(member)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-                # RuntimeError: how zipfile asks for a password.
-                raise DataError(f"{path}: {member.filename} cannot be unpacked: {error}") from error
-    return contents
-
-
-def _with_images(rows: datasets.Dataset, images: list[dict[str, Any]]) -> datasets.Dataset:
-    chunks = [
-        pa.array(images[start : start + PICTURES_AT_ONCE], PICTURE)
-        for start in range(0, len(images), PICTURES_AT_ONCE)
-    ]
-    table = rows.data.table.append_column("image", pa.chunked_array(chunks, PICTURE))
+def _with_images(rows: datasets.Dataset, images: pa.ChunkedArray) -> datasets.Dataset:
+    table = rows.data.table.append_column("image", images)
     features = datasets.Features({**rows.features, "image": datasets.Image(decode=False)})
     return datasets.Dataset(table.replace_schema_metadata(features.arrow_schema.metadata))

@@ -18,6 +18,7 @@ import datasets
 import pandas
 import pyarrow as pa
 
+from msiam.data.archives import unpacked
 from msiam.data.files import from_arrow, from_rows
 from msiam.data.files import read_csv as read_csv
 from msiam.data.files import read_imagefolder as read_imagefolder
@@ -101,7 +102,8 @@ def open_table(source: Source) -> Table:
         )
     if len(table) == 0:
         raise DataError(f"{table.name}: has no rows; give a table with at least one")
-    return Table(_undecoded(table.dataset), table.name, table.root)
+    with reading(table.name):
+        return Table(_undecoded(table.dataset), table.name, table.root)
 
 
 def require_column(name: str, column: str, known: list[str]) -> None:
@@ -186,4 +188,6 @@ def _undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     for column, feature in dataset.features.items():
         if isinstance(feature, datasets.Image) and feature.decode:
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
+        if isinstance(feature, datasets.Image):
+            dataset = unpacked(dataset, column)
     return dataset

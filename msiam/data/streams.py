@@ -1,13 +1,15 @@
 """Tables of any length, read from their files a window of rows at a time.
 
 ``open_table`` holds a table; what embeds one needs each of its rows once. Parquet, CSV, JSON lines
-and folders of pictures are never held. All else is opened as a table, and given out in windows.
+and pictures in folders or zips are never held. All else is opened as a table, and given out in
+windows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from msiam.data.files import METADATA, PICTURE
+from msiam.data.archives import PICTURE, read_pictures
+from msiam.data.files import METADATA, archive_sheet
 from msiam.data.json_lines import is_lines, read_lines, scan_lines
 from msiam.data.sheets import read_sheet, scan_sheet
 from msiam.data.sources import Source, Table, open_table, reader_of, reading, require_column
@@ -172,6 +175,8 @@ def _of_json(name: str, path: Path) -> Stream | None:
 
 def _of_folder(name: str, path: Path) -> Stream | None:
     """A folder of pictures, of which only their sheet is read here."""
+    if path.is_file():
+        return _of_archive(name, path)
     sheets = list(path.resolve().rglob(METADATA)) if path.is_dir() else []
     if len(sheets) != 1:
         return None
@@ -191,6 +196,25 @@ def _of_folder(name: str, path: Path) -> Stream | None:
             )
 
     return Stream(name, path, schema.append(pa.field("image", PICTURE)), count, sheet, read)
+
+
+def _of_archive(name: str, path: Path) -> Stream:
+    """An archive of pictures, of which a window's are held, and the sheet."""
+    with zipfile.ZipFile(path) as archive:
+        rows, names = archive_sheet(archive, path)
+    sheet = rows.data.table
+
+    def read(columns: list[str], start: int) -> Iterator[pa.Table]:
+        with zipfile.ZipFile(path) as archive:
+            for first in range(start, len(names), BATCH):
+                window = sheet.slice(first, BATCH)
+                if "image" in columns:
+                    images = read_pictures(archive, names[first : first + BATCH], path)
+                    window = window.append_column("image", images)
+                yield window.select(columns)
+
+    schema = sheet.schema.remove_metadata().append(pa.field("image", PICTURE))
+    return Stream(name, path.parent, schema, len(names), path, read)
 
 
 #: What opens a stream, by what opens the table. None from it: hold the table instead, which

@@ -21,7 +21,7 @@ from msiam.paths import replacing
 from msiam.towers.encoder import Encoder
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-ROWS = 1000  # written at a time; see data.files.PICTURES_AT_ONCE
+ROWS = 1000  # written at a time; see data.archives.AT_ONCE
 
 Take = Callable[[np.ndarray], list[Any]]
 
