@@ -105,16 +105,23 @@ def ours(name: str, *, gives: str = "", known: int = 0, width: int = 256, **opti
         torch.manual_seed(1)
         loss.begin(torch.arange(known), width)
 
+    made: dict[int, Targets] = {}  # by the batch's size: as in training, the loss finds them made
+
+    def targets(classes: Tensor, names: str) -> Targets:
+        size = len(classes)
+        if size not in made:
+            of = [classes if k < 2 else apart(size, k) for k in range(len(names))]
+            made[size] = Targets(
+                dict(zip(names, of, strict=True)),
+                same=labels(size) if gives == "same" else None,
+                scores=scores(size) if gives == "scores" else None,
+            )
+        return made[size]
+
     def cost(*given: Tensor) -> Tensor:
         *columns, classes = given
-        size = len(classes)
-        of = [classes if k < 2 else apart(size, k) for k in range(len(columns))]
-        targets = Targets(
-            dict(zip(names := "abcd"[: len(columns)], of, strict=True)),
-            same=labels(size) if gives == "same" else None,
-            scores=scores(size) if gives == "scores" else None,
-        )
-        return loss(dict(zip(names, columns, strict=True)), targets)
+        names = "abcd"[: len(columns)]
+        return loss(dict(zip(names, columns, strict=True)), targets(classes, names))
 
     return cost
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import widened
@@ -45,9 +47,30 @@ class CoSENT(Loss):
             scores = targets.positive(len(left), left.device)
         # A sum of B numbers that differ by many orders wants float64, which Metal has not.
         device = "cpu" if similarity.device.type == "mps" else similarity.device
-        scores, order = scores.to(device, torch.float64).sort()
-        s = similarity.to(device, torch.float64)[order]
-        sums = torch.cat([s.new_full((1,), -torch.inf), s.logcumsumexp(0)])
-        below = sums[torch.searchsorted(scores, scores)]
-        cost = torch.cat([s.new_zeros(1), below - s]).logsumexp(0)
-        return (cost + 0 * s.sum()).to(similarity)  # the sum: no similarity of ∞ is passed over
+        cost = _Cost.apply(similarity.to(device, torch.float64), scores.to(device, torch.float64))
+        return cost.to(similarity)
+
+
+class _Cost(torch.autograd.Function):
+    """The gradient is made in the forward pass: running sums, downwards this time."""
+
+    @staticmethod
+    def forward(ctx: Any, similarity: Tensor, scores: Tensor) -> Tensor:
+        scores, order = scores.sort()
+        s = similarity[order]
+        nothing = s.new_full((1,), -torch.inf)
+        # Of row i: log Σ exp(sⱼ − sᵢ) over those below it; of row j, log Σ exp(sⱼ − sᵢ) over
+        # those above it.
+        below = torch.cat([nothing, s.logcumsumexp(0)])[torch.searchsorted(scores, scores)] - s
+        sums = torch.cat([nothing, s.neg().flip(0).logcumsumexp(0)]).flip(0)
+        above = sums[torch.searchsorted(scores, scores, right=True)] + s
+        cost = torch.cat([s.new_zeros(1), below]).logsumexp(0)
+        slope = torch.empty_like(s)
+        slope[order] = (above - cost).exp_() - (below - cost).exp_()
+        ctx.save_for_backward(slope)
+        return cost + 0 * s.sum()  # no similarity of ∞ is passed over
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0] * ctx.saved_tensors[0], None

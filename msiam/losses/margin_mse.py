@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
-from torch import Tensor
+from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import widened
@@ -41,16 +41,13 @@ class MarginMSE(Loss):
     needs = ("scores",)
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        anchor, *others = embeddings.values()
+        anchor, other, *negative = widened(*embeddings.values())
         of_anchor, *groups = (targets.groups[column] for column in embeddings)
-        s = [self._similarity(anchor, other) for other in others]
+        if negative:  # a·p − a·n is a·(p − n)
+            other = other - negative[0]
         assert targets.scores is not None
-        error = (s[0] - s[1] if len(s) == 2 else s[0]) - targets.scores.to(s[0])
-        if len(s) == 1:
-            return error.pow(2).sum() / max(len(error), 1)
+        s, scores = self.options.scale * (anchor * other).sum(dim=1), targets.scores.to(anchor)
+        if not negative:
+            return nn.functional.mse_loss(s, scores) if len(s) else s.sum()
         kept = of_anchor != groups[1]
-        return (error.pow(2) * kept).sum() / kept.sum().clamp(min=1)
-
-    def _similarity(self, one: Tensor, other: Tensor) -> Tensor:
-        one, other = widened(one, other)
-        return self.options.scale * (one * other).sum(dim=1)
+        return ((s - scores).square() * kept).sum() / kept.sum().clamp(min=1)

@@ -78,20 +78,21 @@ class Triplet(Loss):
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         vectors = [ready(vector, self.options.distance) for vector in embeddings.values()]
         groups = [targets.groups[column] for column in embeddings]
+        if len(vectors) == 3:
+            kept = groups[0] != groups[2]  # no negative that is known to match through other rows
+            kept = kept if targets.same is None else kept & targets.same
+            cost, count = self._listed(*vectors, kept=kept)
+            return cost / count.clamp(min=1)
         same = targets.positive(len(vectors[0]), vectors[0].device)
-        if len(vectors) == 3:  # but those whose negative is known to match through other rows
-            kept = same & (groups[0] != groups[2])
-            cost, count = self._listed(*(vector[kept] for vector in vectors))
-        else:
-            anchors, mine, places = vectors[0], groups[0], None
-            if targets.anchors is not None:
-                places = targets.anchors.nonzero()[:, 0]
-                anchors, mine, same = anchors[places], mine[places], same[places]
-            pairs = same if len(vectors) == 2 else None
-            cost, count = self._mined((anchors, vectors[-1], mine, groups[-1], pairs, places))
+        anchors, mine, places = vectors[0], groups[0], None
+        if targets.anchors is not None:
+            places = targets.anchors.nonzero()[:, 0]
+            anchors, mine, same = anchors[places], mine[places], same[places]
+        pairs = same if len(vectors) == 2 else None
+        cost, count = self._mined((anchors, vectors[-1], mine, groups[-1], pairs, places))
         # A miner may pass over what is no number. Then training must stop, and not go on at 0.
-        sizes = [vector.detach().float().pow(2).sum() for vector in vectors]
-        return cost / count.clamp(min=1) + 0 * torch.stack(sizes).sum().to(cost.dtype)
+        sizes = sum(vector.detach().norm() for vector in vectors)
+        return cost / count.clamp(min=1) + 0 * sizes
 
     def _mined(self, pool: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """What the batch's triplets cost, and over how many to average."""
@@ -112,16 +113,21 @@ class Triplet(Loss):
         default = "row" if pairs and not self.miner.every else self.miner.positives
         return self.options.positives or default
 
-    def _listed(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``_mined``, of T triplets, (T, D) each."""
+    def _listed(
+        self, anchor: Tensor, positive: Tensor, negative: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As ``_mined``, of T triplets, (T, D) each; ``kept``: (T,), those that count."""
         kind = self.options.distance
         nearer = distance(anchor, positive, kind) - distance(anchor, negative, kind)
         if self.options.soft:
             cost = nn.functional.softplus(nearer)
         else:
             cost = (nearer + self.options.margin).clamp(min=0)
-        counted = (cost > 0) | (self.options.average == "all")
-        return cost.sum(), counted.sum()
+        counted = torch.ones_like(cost) if kept is None else kept.to(cost.dtype)
+        total = cost @ counted
+        if self.options.average == "nonzero":
+            counted = counted * (cost > 0)
+        return total, counted.sum()
 
 
 def ready(vectors: Tensor, kind: Distance) -> Tensor:
@@ -133,7 +139,8 @@ def ready(vectors: Tensor, kind: Distance) -> Tensor:
 
 def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
     """(B,) distances of two (B, D) that are ``ready``."""
+    apart = (a - b).norm(dim=1)  # its gradient at zero distance is zero, not NaN
     if kind == "euclidean":
-        return (a - b).norm(dim=1)  # its gradient at zero distance is zero, not NaN
-    squared = (a - b).pow(2).sum(dim=1)
+        return apart
+    squared = apart.square()  # through the norm, which keeps no (B, D) squares
     return squared / 2 if kind == "cosine" else squared

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pydantic
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msiam.losses.anchors import anchors_first, below
 from msiam.losses.base import Loss, Targets
@@ -57,12 +57,15 @@ class NTuple(Loss):
         """The positive among its row's own negatives."""
         anchor, *others = embeddings.values()
         of_anchor, *groups = (targets.groups[column] for column in embeddings)
-        known = of_anchor[:, None] == torch.stack(groups, dim=1)
-        kept = targets.positive(len(anchor), anchor.device) & ~known[:, 1:].all(dim=1)
-        known[:, 0] = False
+        out = of_anchor[:, None] == torch.stack(groups, dim=1)
+        if targets.same is not None:
+            out |= ~targets.same[:, None]
+        out[:, 0] = False  # alone, the positive costs nothing
+        count = (~out[:, 1:].all(dim=1)).sum().clamp(min=1)
         s = torch.stack([(anchor * other).sum(dim=1) for other in others], dim=1)
-        s = (s / self.options.temperature).masked_fill(known, -torch.inf)
-        return -(s.log_softmax(dim=1)[:, 0] * kept).sum() / kept.sum().clamp(min=1)
+        s = (s / self.options.temperature).masked_fill(out, -torch.inf)
+        first = torch.zeros_like(of_anchor, dtype=torch.long)
+        return nn.functional.cross_entropy(s, first, reduction="sum") / count
 
     def _in_batch(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """The positive among those of all rows and their negatives."""
