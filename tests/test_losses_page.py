@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from msiam.losses.base import Loss
+from msiam.losses.wrapper import Wrapper
 from msiam.recipe import LossTerm, Recipe
 from msiam.registry import registry
 from msiam.registry.options import parse_options
@@ -24,10 +26,32 @@ def terms(line: str) -> list[LossTerm]:
     ).loss
 
 
+def build(term: LossTerm) -> Loss:
+    cls = registry().find("loss", term.name).load()
+    return cls(parse_options(cls, term.options, "loss"))
+
+
 @pytest.mark.parametrize("name", [spec.name for spec in registry().specs("loss")])
-def test_each_loss_has_its_line_and_its_cost(name: str) -> None:
-    of_costs = re.findall(r"^\| `(loss: [^`]+)` \|.* O\(.*\|$", COSTS, re.MULTILINE)
-    assert name in {term.name for line in of_costs for term in terms(line)}
+def test_each_loss_has_its_columns_and_its_cost(name: str) -> None:
+    """What is said of the columns and of what it learns from is what the loss declares."""
+    told: set[int] = set()
+    rows = [[cell.strip() for cell in row.split("|")] for row in COSTS.splitlines() if "|" in row]
+    rows = [
+        row for row in rows if row[1].startswith("`loss") and terms(row[1][1:-1])[0].name == name
+    ]
+    assert rows
+    for _, line, columns, time, memory, paper, _ in rows:
+        loss = build(terms(line[1:-1])[0])
+        assert "O(" in time or time == "as the [miner](#miners)"
+        assert "O(" in memory or memory == "the same"
+        assert paper
+        if columns == "as the loss inside":
+            assert isinstance(loss, Wrapper)
+            return
+        told |= set(map(int, re.findall(r"\d", columns)))
+        assert ("more" in columns or "any" in columns) == loss.more
+        assert set(re.findall("labels|scores|classes", columns)) == set(loss.needs)
+    assert told == (set() if "any" in columns else set(loss.columns))
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in registry().specs("miner")])
@@ -38,8 +62,7 @@ def test_each_miner_has_its_line_and_its_cost(name: str) -> None:
 @pytest.mark.parametrize("line", LINES)
 def test_a_recipes_line_is_taken_as_it_stands(line: str) -> None:
     for term in terms(line):
-        cls = registry().find("loss", term.name).load()
-        cls(parse_options(cls, term.options, "loss"))
+        build(term)
 
 
 def test_what_one_is_told_to_begin_with_is_there() -> None:
