@@ -1,5 +1,7 @@
 # make demo   train, search and report on emoji: the whole of msiam in two minutes
 # make test   lint, types and tests
+# make bench  encoding and training beside sentence-transformers and others, on the data sets of
+#             MSIAM_DATA; writes the tables of docs/performance.md
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write the README's table
 
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MSIAM_DATA ?= ../shared/data
 
-.PHONY: demo test lint recipes bench-losses clean
+.PHONY: demo test lint recipes bench bench-losses clean
 
 demo: $(VENV)/demo
 	$(BIN)/msiam demo
@@ -23,6 +25,9 @@ lint: $(VENV)/dev
 
 recipes: $(VENV)/dev
 	$(BIN)/python benchmarks/recipes.py
+
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/speed.py
 
 bench-losses: $(VENV)/bench
 	$(BIN)/python benchmarks/losses.py

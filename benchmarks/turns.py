@@ -20,7 +20,7 @@ from typing import Any
 
 CORES = 2
 #: Threads that wait for one another sleep. If they spin, what else the machine does is multiplied.
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+SLEEPING = {"OMP_WAIT_POLICY": "passive"}
 STATUS = Path("/proc/self/status")
 
 
@@ -42,7 +42,10 @@ class Channel:
 
     def asked(self) -> Iterator[int]:
         """Each number of steps that is asked for, until no more are."""
-        yield from map(int, sys.stdin)
+        for line in sys.stdin:
+            if int(line) == 0:
+                return
+            yield int(line)
 
     def answer(self, step: Callable[[], Any]) -> None:
         """Tell what the steps that are asked for took, in seconds."""
@@ -79,25 +82,32 @@ def _status(key: str) -> int:
 class Side:
     """The process of one side, begun by a Python file and its arguments.
 
+    Args:
+        log: where its standard error goes; None: to that of this process.
+
     Raises:
         RuntimeError: it ended before it answered; says with what.
     """
 
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
+    def __init__(self, *command: str, log: Path | None = None) -> None:
+        self.log = log
+        with contextlib.ExitStack() as opened:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if log is None else opened.enter_context(log.open("w")),
+                text=True,
+                env={**os.environ, **SLEEPING},
+            )
 
     def read(self) -> Any:
         """What it tells next."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"ended with {self.process.wait()}")
+            said = f": {self._last_line()}" if self.log else ""
+            raise RuntimeError(f"ended with {self.process.wait()}{said}")
         return json.loads(line)
 
     def take(self, steps: int) -> float:
@@ -105,6 +115,17 @@ class Side:
         assert self.process.stdin is not None
         print(steps, file=self.process.stdin, flush=True)
         return self.read() / steps
+
+    def _last_line(self) -> str:
+        assert self.log is not None
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+
+    def finish(self) -> Any:
+        """What it tells when no more steps are asked for."""
+        assert self.process.stdin is not None
+        print(0, file=self.process.stdin, flush=True)
+        return self.read()
 
     def close(self) -> None:
         assert self.process.stdin is not None
