@@ -93,6 +93,7 @@ def train(
         keeper = KeepCheckpoints(seconds_before(checkpoint))
         transformers.logging.set_verbosity_error()  # progress and errors are said in our own words
         transformers.set_seed(recipe.train.seed)
+        processes.check_chunks(recipe.train.chunk)
         model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
         objective = build_loss(recipe.loss, model, recipe.data.targets)
         evaluators = build_evaluators(recipe.evaluate)

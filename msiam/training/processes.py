@@ -19,7 +19,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-from msiam.errors import TrainingError
+from msiam.errors import RecipeError, TrainingError
 from msiam.losses.base import Targets, WeightedSum
 
 Result = TypeVar("Result")
@@ -103,6 +103,20 @@ def together() -> Iterator[None]:
             f"another process of this training has ended ({reason}); what it printed says why; the "
             "last checkpoint is kept"
         ) from error
+
+
+def check_chunks(chunk: int | None) -> None:
+    """Whether items can be embedded a chunk at a time, in two passes.
+
+    Raises:
+        RecipeError: parameters are sharded (FSDP). They are whole only while FSDP runs the model
+            forward, and the second pass comes in backward.
+    """
+    if chunk is not None and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
+        raise RecipeError(
+            f"train.chunk: found {chunk}, and FSDP, which shards what the second pass needs whole; "
+            "leave train.chunk out, or start the processes with torchrun, without FSDP"
+        )
 
 
 def gather(rows: Tensor, counts: Sequence[int]) -> Tensor:

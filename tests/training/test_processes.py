@@ -18,7 +18,7 @@ import yaml
 from training import gradients as worker
 
 import msiam
-from msiam.errors import TrainingError
+from msiam.errors import RecipeError, TrainingError
 from msiam.registry import registry
 from msiam.training import processes
 from msiam.training.checkpoints import COMPLETE
@@ -174,6 +174,22 @@ def test_what_is_wrong_in_all_of_them_is_said_once(place: Path) -> None:
     assert started.returncode != 0
     assert err.count("recipe.yml: no such recipe; did you mean 'recipe.yaml'?") == 1
     assert err.count("msiam: ") == 1
+
+
+def test_chunks_and_sharded_parameters_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``accelerate launch --use_fsdp`` starts it, and before anything is written or read."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    recipe = {**RECIPE, "train": {**RECIPE["train"], "chunk": 4}}
+    with pytest.raises(
+        RecipeError, match=r"^train\.chunk: found 4, and FSDP, .*; leave .*"
+    ) as said:
+        msiam.train(recipe, folder=tmp_path / "run")
+    assert "\n" not in str(said.value) and not (tmp_path / "run" / "recipe.yaml").exists()
+    processes.check_chunks(None)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    processes.check_chunks(4)
 
 
 @pytest.mark.parametrize(
