@@ -13,6 +13,8 @@ from msiam.losses.memory import Memory
 from msiam.run.folder import RunFolder
 from msiam.towers.follower import Follower
 from msiam.towers.model import Model
+from msiam.training import objective
+from msiam.training.large_batches import embed_chunks
 
 FOODS = ("rice", "bread", "soup", "pizza", "fish", "tofu", "lentils", "pasta", "eggs", "beans")
 VERBS = ("cook", "freeze", "season", "buy", "eat", "sell")
@@ -93,18 +95,25 @@ def test_it_moves_once_after_each_step_of_the_optimiser(
     right = path[0]
     for step in path[1:]:
         right = [MOMENTUM * own + (1 - MOMENTUM) * p for own, p in zip(right, step, strict=True)]
-    state = checkpoints(6)
-    prefix = "model.towers.slow."
-    parameters = [
-        name for name, _ in msiam.load(tmp_path / "run").model.tower("slow").named_parameters()
-    ]
-    for name, own in zip(parameters, right, strict=True):
-        torch.testing.assert_close(state[prefix + name].double(), own, rtol=1e-5, atol=1e-6)
+    state, model = checkpoints(6), msiam.load(tmp_path / "run").model
+    for tower, wanted in (("fast", path[-1]), ("slow", right)):
+        names = [name for name, _ in model.tower(tower).named_parameters()]
+        for name, own in zip(names, wanted, strict=True):
+            found = state[f"model.towers.{tower}.{name}"].double()
+            torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-6)
     moved = [not torch.equal(own, first) for own, first in zip(right, path[0], strict=True)]
     assert any(moved) and (all(moved) or "freeze" in leader)
 
 
-def test_the_queue_holds_keys_of_the_slow_tower(checkpoints, tmp_path):
+def test_the_queue_holds_keys_of_the_slow_tower(checkpoints, tmp_path, monkeypatch):
+    seen = {False: [], True: []}
+
+    def noted(tower, chunks):
+        found = embed_chunks(tower, chunks)
+        seen[isinstance(tower, Follower)].append(found.detach())
+        return found
+
+    monkeypatch.setattr(objective, "embed_chunks", noted)
     msiam.train(recipe(MOCO), ROWS, folder=tmp_path / "run")
     state = checkpoints(6)
     prefix = "loss.losses.0."
@@ -112,8 +121,10 @@ def test_the_queue_holds_keys_of_the_slow_tower(checkpoints, tmp_path):
     assert state[prefix + "groups"].shape == (20, 2)
     rows, batches = state[prefix + "_extra_state"].tolist()
     assert batches == 6 and 40 < rows <= 48
-    lengths = state[prefix + "vectors"].norm(dim=2)
-    torch.testing.assert_close(lengths, torch.ones(20, 2))
+    for place, slow in enumerate([False, True]):
+        kept = state[prefix + "vectors"][:, place, None]
+        assert (kept == torch.cat(seen[slow])).all(dim=2).any(dim=1).all()
+        assert not (kept == torch.cat(seen[not slow])).all(dim=2).any()
     # One item, read by both columns, is one group.
     assert torch.equal(*state[prefix + "groups"].unbind(1))
 
