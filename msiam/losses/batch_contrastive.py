@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from msiam.losses.anchors import Side, anchors_first
 from msiam.losses.base import Loss, Targets
-from msiam.losses.distances import centred, squared_distances
+from msiam.losses.distances import centred, squared_distances, squared_lengths
 from msiam.losses.tiles import diagonal, exactly, matches, square_tiles
 from msiam.registry.options import Options
 
@@ -131,7 +131,8 @@ class _Cost(torch.autograd.Function):
     ) -> Tensor:
         moved = any(ctx.needs_input_grad[:2])
         a, b = centred(a, b)
-        lengths = [x.pow(2).sum(dim=1) for x in (a, b)]
+        of_a = squared_lengths(a)
+        lengths = of_a, of_a if a is b else squared_lengths(b)
         pull, push = weights.to(a.dtype)
         total = a.new_zeros(())
         grad_a, grad_b = (torch.zeros_like(x if moved else x[:0]) for x in (a, b))

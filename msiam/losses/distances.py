@@ -16,9 +16,16 @@ def centred(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     |a|² + |b|² − 2ab loses the digits that |a|² has before |a − b|²: fewer if both are short.
     """
-    a, b = widened(a, b)
+    one, (a, b) = a is b, widened(a, b)
     mean = b.mean(dim=0)
-    return a - mean, b - mean
+    b = b - mean
+    return b if one else a - mean, b
+
+
+def squared_lengths(vectors: Tensor) -> Tensor:
+    """(N,) of (N, D), without their squares in between."""
+    with exactly(vectors.device):
+        return torch.linalg.vecdot(vectors, vectors)
 
 
 def squared_distances(

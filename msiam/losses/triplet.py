@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pydantic
-import torch
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
@@ -81,7 +80,7 @@ class Triplet(Loss):
         if len(vectors) == 3:
             kept = groups[0] != groups[2]  # no negative that is known to match through other rows
             kept = kept if targets.same is None else kept & targets.same
-            cost, count = self._listed(*vectors, kept=kept)
+            cost, count = self._given(vectors, kept)
             return cost / count.clamp(min=1)
         same = targets.positive(len(vectors[0]), vectors[0].device)
         anchors, mine, places = vectors[0], groups[0], None
@@ -97,13 +96,9 @@ class Triplet(Loss):
     def _mined(self, pool: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """What the batch's triplets cost, and over how many to average."""
         positives = self._positives(pairs=pool[4] is not None)
-        if self.miner.every or positives == "all":
-            margin = None if self.options.soft else self.options.margin
-            cost, count, costly = self.miner.total(pool, positives, self.options.distance, margin)
-            return cost, count if self.options.average == "all" else costly
-        anchor, positive, negative = self.miner.triplets(pool, positives)
-        vectors = zip(pool[:1] + pool[1:2] * 2, (anchor, positive, negative), strict=True)
-        return self._listed(*(side.index_select(0, chosen) for side, chosen in vectors))
+        margin = None if self.options.soft else self.options.margin
+        cost, count, costly = self.miner.total(pool, positives, self.options.distance, margin)
+        return cost, count if self.options.average == "all" else costly
 
     def _positives(self, pairs: bool) -> str:
         if self.options.positives == "row" and not pairs:
@@ -113,17 +108,15 @@ class Triplet(Loss):
         default = "row" if pairs and not self.miner.every else self.miner.positives
         return self.options.positives or default
 
-    def _listed(
-        self, anchor: Tensor, positive: Tensor, negative: Tensor, kept: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As ``_mined``, of T triplets, (T, D) each; ``kept``: (T,), those that count."""
-        kind = self.options.distance
+    def _given(self, vectors: Sequence[Tensor], kept: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``_mined``, of triplets that are given, (B, D) each, where they are kept."""
+        (anchor, positive, negative), kind = vectors, self.options.distance
         nearer = distance(anchor, positive, kind) - distance(anchor, negative, kind)
         if self.options.soft:
             cost = nn.functional.softplus(nearer)
         else:
             cost = (nearer + self.options.margin).clamp(min=0)
-        counted = torch.ones_like(cost) if kept is None else kept.to(cost.dtype)
+        counted = kept.to(cost.dtype)
         total = cost @ counted
         if self.options.average == "nonzero":
             counted = counted * (cost > 0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msiam.mining.blocks import Block, Pool, Positives
-from msiam.mining.triplets import Price, Weighed, cost_of_chosen, list_triplets, total_cost
+from msiam.mining.triplets import Price, Weighed, cost_of_chosen, total_cost
 from msiam.registry.options import Options
 
 
@@ -64,22 +64,17 @@ class Miner(ABC):
 
     # What the triplet loss asks. Its layer is below this one, so that it knows no functions here.
 
-    @torch.no_grad()
-    def triplets(self, pool: tuple[Any, ...], positives: Positives) -> tuple[Tensor, ...]:
-        """Numbers of anchors, of positives and of negatives, (T,) each.
-
-        Args:
-            pool: what a ``Pool`` is made of, in its order.
-            positives: "row" or "hardest", so that T grows with the anchors and not their square.
-        """
-        return list_triplets(self, Pool(*pool), positives)
-
     def total(
         self, pool: tuple[Any, ...], positives: Positives, distance: str, margin: float | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What all triplets cost, how many they are, and how many of them cost something.
 
-        The cost is differentiable. ``margin``: None for a soft one.
+        Args:
+            pool: what a ``Pool`` is made of, in its order.
+            margin: None for a soft one.
+
+        Returns:
+            Scalars, of which the first is differentiable.
         """
         return total_cost(self, pool, positives, Price(distance, margin))
 

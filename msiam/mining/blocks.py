@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from msiam.losses.distances import centred, squared_distances
+from msiam.losses.distances import centred, squared_distances, squared_lengths
 from msiam.losses.tiles import row_blocks
 
 #: Which positives an anchor meets: that of its row, the farthest of its group, or all of it.
@@ -45,9 +45,11 @@ class Pool:
         return centred(self.anchors, self.candidates)
 
     @cached_property
-    def lengths(self) -> Tensor:
-        """(N,) squared, of the centred candidates."""
-        return self.centred[1].pow(2).sum(dim=1)
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """(A,) and (N,) squared, of both when they are centred."""
+        a, b = self.centred
+        of_a = squared_lengths(a)
+        return of_a, of_a if a is b else squared_lengths(b)
 
     def blocks(self, size: int) -> Iterator[Block]:
         """All anchors in order; ``size``: how much a block takes, in matrices of float32."""
@@ -105,7 +107,7 @@ class Block:
     def squared(self) -> Tensor:
         """(r, N) squared Euclidean distances."""
         anchors, candidates = self.pool.centred[0][self.rows], self.pool.centred[1]
-        lengths = (anchors.pow(2).sum(dim=1), self.pool.lengths)
+        lengths = (self.pool.lengths[0][self.rows], self.pool.lengths[1])
         return squared_distances(anchors, candidates, lengths, self.pool.sharp)
 
     @cached_property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from msiam.losses.tiles import widened
 from msiam.mining.blocks import Block, Pool, Positives
 
 if TYPE_CHECKING:
@@ -81,13 +82,27 @@ def cost_of_chosen(
     return Weighed(cost.sum(dtype=many(cost.device)), kept.sum(), (cost > 0).sum(), slopes)
 
 
-def list_triplets(miner: Miner, pool: Pool, positives: Positives) -> tuple[Tensor, ...]:
-    """Numbers of anchors, of positives and of negatives, (T,) each."""
+class Listed(NamedTuple):
+    """T triplets: numbers of anchors, of positives and of negatives, (T,) each.
+
+    None: all there are, in their order.
+    """
+
+    anchors: Tensor | None
+    positives: Tensor | None
+    negatives: Tensor
+
+
+def list_triplets(miner: Miner, pool: Pool, positives: Positives) -> Listed:
+    """The triplets that a miner picks; T grows with the anchors and not their square."""
     found: list[Tensor] = []
     for block in pool.blocks(size=4):
         numbers, there = block.positives(positives)
         picked = miner.pick(block, block.squared.gather(1, numbers))
         picked = picked.reshape(*numbers.shape, -1).masked_fill(~there[..., None], -1)
+        if len(picked) == len(pool.anchors):
+            found = [numbers, picked]
+            break
         # One tensor for all blocks: many small ones, held between large ones that come and go,
         # keep the allocator from using their places again.
         found = found or [
@@ -96,18 +111,74 @@ def list_triplets(miner: Miner, pool: Pool, positives: Positives) -> tuple[Tenso
         for whole, part in zip(found, (numbers, picked), strict=True):
             whole[block.rows] = part
     if not found:
-        return (torch.zeros(0, dtype=torch.int64, device=pool.anchors.device),) * 3
+        nothing = torch.zeros(0, dtype=torch.int64, device=pool.anchors.device)
+        return Listed(nothing, nothing, nothing)
     numbers, picked = found
+    in_order = positives == "row" and pool.places is None
+    if picked[0].numel() == 1 and bool((picked >= 0).all()):
+        return Listed(None, None if in_order else numbers[:, 0], picked[:, 0, 0])
     row, slot, place = (picked >= 0).nonzero(as_tuple=True)
-    return row, numbers[row, slot], picked[row, slot, place]
+    return Listed(row, row if in_order else numbers[row, slot], picked[row, slot, place])
 
 
 def total_cost(
     miner: Miner, pool: tuple[Any, ...], positives: Positives, price: Price
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cost of all triplets, their number, and the number of those that cost something."""
-    made = replace(Pool(*pool), sharp=price.distance == "euclidean")
-    return _TotalCost.apply(made.anchors, made.candidates, made, miner, positives, price)
+    made = Pool(*pool)
+    if miner.every or positives == "all":
+        made = replace(made, sharp=price.distance == "euclidean")
+        return _TotalCost.apply(made.anchors, made.candidates, made, miner, positives, price)
+    with torch.no_grad():
+        listed = list_triplets(miner, made, positives)
+    return _ListedCost.apply(made.anchors, made.candidates, listed, price)
+
+
+class _ListedCost(torch.autograd.Function):
+    """The gradients are made in the forward pass, from the differences that gave the distances."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchors: Tensor, candidates: Tensor, listed: Listed, price: Price
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = widened(anchors, candidates)
+        asked = _taken(a, listed.anchors)
+        to_near = asked - _taken(b, listed.positives)
+        to_far = asked - _taken(b, listed.negatives)
+        near, far = (apart.norm(dim=1).square() for apart in (to_near, to_far))
+        cost, slope = price.cost(price.of(near) - price.of(far))
+        if any(ctx.needs_input_grad[:2]):
+            to_near.mul_((slope * price.outward(near))[:, None])
+            to_far.mul_((slope * price.outward(far))[:, None])
+            grad_b = torch.zeros_like(b).index_add_(0, listed.negatives, to_far)
+            grad_b = _added(grad_b, listed.positives, to_near, -1)
+            to_near -= to_far
+            grad_a = (
+                to_near
+                if listed.anchors is None
+                else _added(torch.zeros_like(a), listed.anchors, to_near, 1)
+            )
+            ctx.save_for_backward(grad_a, grad_b)
+        count, costly = torch.tensor(len(cost), device=cost.device), (cost > 0).sum()
+        ctx.mark_non_differentiable(count, costly)
+        return cost.sum(), count, costly
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_a, grad_b = ctx.saved_tensors
+        return grad_a * grads[0], grad_b * grads[0], None, None
+
+
+def _taken(vectors: Tensor, numbers: Tensor | None) -> Tensor:
+    return vectors if numbers is None else vectors.index_select(0, numbers)
+
+
+def _added(total: Tensor, numbers: Tensor | None, part: Tensor, sign: int) -> Tensor:
+    """The rows of a part added to, or taken from, those of these numbers."""
+    if numbers is None:
+        return total.add_(part, alpha=sign)
+    return total.index_add_(0, numbers, part, alpha=sign)
 
 
 class _TotalCost(torch.autograd.Function):

@@ -12,6 +12,7 @@ from msiam.losses import tiles
 from msiam.mining.batch import DistanceWeighted, Hard, HardestK, Miner, SemiHard
 from msiam.mining.blocks import Pool
 from msiam.mining.every import All
+from msiam.mining.triplets import list_triplets
 from msiam.registry.conformance import check_miner
 from msiam.registry.options import Options, parse_options
 
@@ -254,8 +255,12 @@ def test_its_choice_is_taken_for_every_positive(positives):
         each = [[pair for pair in pairs if pair[0] == i] for i in range(5)]
         pairs = [max(some, key=lambda pair: distance[pair].item()) for some in each]
     pool = (POINTS, POINTS, groups, groups, None)
-    listed = Last(Options()).triplets(pool, positives)
-    assert torch.stack(listed, dim=1).tolist() == [[i, p, negative[i]] for i, p in pairs]
+    anchors, *rest = list_triplets(Last(Options()), Pool(*pool), positives)
+    # Of a miner with one negative for each anchor, they are all anchors in order.
+    assert (anchors is None) == (positives == "hardest")
+    anchors = torch.arange(5) if anchors is None else anchors
+    listed = torch.stack([anchors, *rest], dim=1).tolist()
+    assert listed == [[i, p, negative[i]] for i, p in pairs]
     cost, count, costly = Last(Options()).total(pool, positives, "squared", 9.0)
     assert count == costly == len(pairs)
     right = sum(distance[i, p] - distance[i, negative[i]] + 9 for i, p in pairs)
