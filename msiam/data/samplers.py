@@ -198,7 +198,7 @@ class NoDuplicates(BatchSampler):
             batch[row] = small
 
 
-class Classes(BatchSampler):
+class PerClass(BatchSampler):
     """P × K: each batch has P classes, and K items of each (Hermans, Beyer and Leibe, 2017).
 
     The classes are the groups of the first column. They take turns, each once a round in a random
@@ -275,5 +275,5 @@ def build_sampler(
     if settings.sampler.name == "no_duplicates":
         return NoDuplicates(examples, size, seed, share)
     if settings.sampler.per_class is not None:
-        return Classes(examples, size, settings.sampler.per_class, seed, share)
+        return PerClass(examples, size, settings.sampler.per_class, seed, share)
     return Shuffled(len(examples), size, seed, share)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.anchors import Side, anchors_first
+from msiam.losses.anchors import Column, anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.distances import centred, squared_distances, squared_lengths
 from msiam.losses.tiles import diagonal, exactly, matches, square_tiles
@@ -80,7 +80,9 @@ class _Pairs:
         paired: else, a place says nothing.
     """
 
-    def __init__(self, rows: Side, columns: Side, same: Tensor | None, paired: bool = True) -> None:
+    def __init__(
+        self, rows: Column, columns: Column, same: Tensor | None, paired: bool = True
+    ) -> None:
         self.rows, self.columns, self.same, self.paired = rows, columns, same, paired
         self.within = paired and same is None
         self.number = len(rows.groups) * (len(columns.groups) - self.within)

@@ -8,6 +8,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
@@ -20,11 +21,7 @@ class CircleOptions(Options):
     scale: float = pydantic.Field(
         80.0, gt=0, description="the higher, the more the hardest pairs count; the paper's gamma"
     )
-    pool: bool = pydantic.Field(
-        False,
-        description="compare the items of both columns with one another, and not only across; "
-        "for columns of one tower",
-    )
+    pool: Pooled = False
 
 
 class Circle(Loss):

@@ -10,7 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from msiam.losses.anchors import Side, anchors_first, below
+from msiam.losses.anchors import Column, Pooled, anchors_first, below
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softmax_cost
 from msiam.registry.options import Options
@@ -27,11 +27,7 @@ class InfoNCEOptions(Options):
         description="first: items of the first column look for theirs in the second, and not "
         "the other way round",
     )
-    pool: bool = pydantic.Field(
-        False,
-        description="compare the items of both columns with one another, and not only across; "
-        "for columns of one tower (NT-Xent)",
-    )
+    pool: Pooled = False
 
     @pydantic.model_validator(mode="after")
     def _start_above_the_least(self) -> Self:
@@ -92,7 +88,7 @@ class InfoNCE(Loss):
         weight = positive / (max(number, 1) * (2 if both else 1))
         scale = self._scale()
 
-        def cost(asked: Side, candidates: Side, r: Tensor, c: Tensor | None = None) -> Tensor:
+        def cost(asked: Column, candidates: Column, r: Tensor, c: Tensor | None = None) -> Tensor:
             groups = (asked.groups, candidates.groups)
             return softmax_cost(asked.vectors, candidates.vectors, scale, groups, (r, c))
 

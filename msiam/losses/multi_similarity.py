@@ -8,6 +8,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
@@ -23,11 +24,7 @@ class MultiSimilarityOptions(Options):
     base: float = pydantic.Field(
         0.5, description="the similarity that parts positives from negatives; the paper's lambda"
     )
-    pool: bool = pydantic.Field(
-        False,
-        description="compare the items of both columns with one another, and not only across; "
-        "for columns of one tower",
-    )
+    pool: Pooled = False
 
 
 class MultiSimilarity(Loss):

@@ -10,7 +10,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from msiam.losses.anchors import Side, anchors_first
+from msiam.losses.anchors import Column, anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles import softplus_cost, widened
 from msiam.registry.options import Options
@@ -64,7 +64,7 @@ class Sigmoid(Loss):
             cost = cost + self._cost(right.part(0, count), left.part(count), None)
         return cost / max(count, 1)
 
-    def _cost(self, rows: Side, columns: Side, same: Tensor | None) -> Tensor:
+    def _cost(self, rows: Column, columns: Column, same: Tensor | None) -> Tensor:
         a, b = widened(rows.vectors, columns.vectors)
         scale, bias = self.log_scale.exp().to(a.dtype), self.bias.to(a.dtype)
         return softplus_cost(a, b, scale, bias, (rows.groups, columns.groups), same)

@@ -8,6 +8,7 @@ import pydantic
 import torch
 from torch import Tensor
 
+from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
 from msiam.losses.tiles_groups import LogSum, matched, sums_over
 from msiam.registry.options import Options
@@ -17,11 +18,7 @@ class SupConOptions(Options):
     temperature: float = pydantic.Field(
         0.1, gt=0, description="the lower, the more the hardest negatives count"
     )
-    pool: bool = pydantic.Field(
-        False,
-        description="compare the items of both columns with one another, and not only across; "
-        "for columns of one tower",
-    )
+    pool: Pooled = False
 
 
 class SupCon(Loss):

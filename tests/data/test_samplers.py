@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from msiam.data.examples import Examples, positive_groups
-from msiam.data.samplers import Classes, NoDuplicates, Shuffled, build_sampler
+from msiam.data.samplers import NoDuplicates, PerClass, Shuffled, build_sampler
 from msiam.errors import DataError, RecipeError
 from msiam.recipe import Train
 from msiam.registry.options import parse_options
@@ -157,9 +157,9 @@ def test_classes_are_p_times_k(classes, p, k, number):
     examples = examples_of(classes)
     if p > len(set(classes)):
         with pytest.raises(DataError, match=f"set train.batch_size to {len(set(classes)) * k}"):
-            Classes(examples, p * k, k)
+            PerClass(examples, p * k, k)
         return
-    sampler = Classes(examples, p * k, k, seed=1)
+    sampler = PerClass(examples, p * k, k, seed=1)
     batches = epoch(sampler, number)
     assert len(batches) == len(sampler) == -(-len(classes) // (p * k))
     sizes = Counter(classes)
@@ -173,10 +173,10 @@ def test_classes_are_p_times_k(classes, p, k, number):
 
 def test_classes_take_turns_and_give_all_of_their_rows():
     classes = np.repeat(np.arange(12), 8)
-    batches = epoch(Classes(examples_of(classes), 16, 4))
+    batches = epoch(PerClass(examples_of(classes), 16, 4))
     rows = [row for batch in batches for row in batch]
     assert sorted(rows) == list(range(96))
-    assert epoch(Classes(examples_of(classes), 16, 4)) == batches
+    assert epoch(PerClass(examples_of(classes), 16, 4)) == batches
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_classes_take_turns_and_give_all_of_their_rows():
     [
         lambda seed: Shuffled(100, 10, seed),
         lambda seed: NoDuplicates(examples_of(np.arange(100) // 3), 10, seed),
-        lambda seed: Classes(examples_of(np.arange(100) // 5), 10, 2, seed),
+        lambda seed: PerClass(examples_of(np.arange(100) // 5), 10, 2, seed),
     ],
     ids=["shuffled", "no_duplicates", "classes"],
 )
