@@ -136,7 +136,7 @@ def room_on_disk(path: Path) -> Iterator[None]:
             raise
         raise RunError(
             f"{path}: no room to write it ({reason}); free some space and run the same again, "
-            "a training with --resume"
+            "a training or an embedding with --resume"
         ) from error
 
 

@@ -127,6 +127,15 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     with (workplace / "pairs.csv").open() as file:
         assert written["id"].to_pylist() == [row["key"] for row in csv.DictReader(file)]
     assert len(written["embedding"][0]) == 32
+    again = ("embed", "runs/pairs", "pairs.csv", "--column", "question2", "--out", out)
+    done = msiam(*again, "--id", "key", "--resume", "--json")  # it is whole
+    assert json.loads(done.stdout) == {
+        "file": str(out), "embedded": 120, "left_out": 0, "rejected": [],
+    }  # fmt: skip
+    refused = msiam(*again, "--resume")
+    assert refused.returncode == 2 and "another id column (key, and this one is None)" in (
+        refused.stderr
+    )
     words = ("--column", "question2", "--out", workplace / "rough.parquet", "--precision")
     assert msiam("embed", "runs/pairs", "pairs.csv", *words, "bf16").returncode == 0
     assert pq.read_table(workplace / "rough.parquet").num_rows == 120

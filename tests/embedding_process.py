@@ -1,0 +1,92 @@
+"""Processes that embed a table, to be killed or measured. Each has the libraries imported once.
+
+As ``embedding_process.py serve`` it reads commands, a line each, and forks a process for each one:
+
+    embed TABLE OUT ROWS STEP    go on embedding, and be killed at a step in OUT's folder; 0: never
+
+It answers with the process's number, and when that is gone with how it ended. As
+``embedding_process.py peak embed|index TABLE OUT`` it prints the most memory that it ever had.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "towers" / "plugin"))
+
+import tiny_plugin
+
+from msiam import Gallery, Model, embed
+from msiam.data import json_lines, sheets, streams
+from msiam.errors import MsiamError
+from msiam.gallery import building
+from msiam.registry import registry
+
+
+def model(dim: int) -> Model:
+    torch.manual_seed(0)
+    if "length" not in {spec.name for spec in registry().specs("encoder")}:
+        registry().add(tiny_plugin, "tiny_plugin")
+    made = Model({"text": {"encoder": "length", "dim": dim}}, {"text": "text"})
+    made.tower("text").fit([])
+    return made.eval()
+
+
+def embed_killed(table: str, out: str, rows: str, step: str) -> None:
+    steps = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal steps
+        kinds = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+        if event in kinds and str(Path(out).parent) in str(arguments[0]):
+            steps += 1
+            if steps == int(step):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    embed.ROWS = int(rows)
+    sys.addaudithook(count)
+    embed.embed_table(model(8), table, Path(out), "text", "key", resume=True)
+
+
+def serve() -> None:
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        _, *arguments = line.split()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                embed_killed(*arguments)
+                code = 0
+            except MsiamError as error:
+                print(error, file=sys.stderr, flush=True)
+                code = 2
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def peak(what: str, table: str, out: str) -> None:
+    torch.set_num_threads(1)
+    embed.ROWS = building.ROWS = 256
+    sheets.BLOCK, json_lines.ROWS, streams.BATCH = 1 << 19, 256, 256
+    if what == "embed":
+        embed.embed_table(model(2048), table, Path(out), "text", "key")
+    else:
+        Gallery.build(model(8), table, "text", out, "key")
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    print(int(found[1]) * 1024)
+
+
+if __name__ == "__main__":
+    {"serve": serve, "peak": peak}[sys.argv[1]](*sys.argv[2:])
