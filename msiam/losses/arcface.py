@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
 from msiam.losses.classes import ClassLoss
@@ -58,7 +60,24 @@ class ArcFace(ClassLoss):
 
 def narrowed(cosines: Tensor, margin: float) -> Tensor:
     """cos(θ + margin) from cos θ, and what stands for it where θ + margin passes π."""
-    least = torch.finfo(cosines.dtype).eps  # a root has no slope at 0
-    sines = (1 - cosines.pow(2)).clamp(min=least).sqrt()
-    turned = cosines * math.cos(margin) - sines * math.sin(margin)
-    return turned.where(cosines > -math.cos(margin), cosines - margin * math.sin(margin))
+    return _Narrowed.apply(cosines, margin)
+
+
+class _Narrowed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cosines: Tensor, margin: float) -> Tensor:
+        across, along = math.sin(margin), math.cos(margin)
+        squares = 1 - cosines.square()
+        flat = squares < torch.finfo(cosines.dtype).eps  # there, a root has no slope
+        sines = squares.masked_fill_(flat, torch.finfo(cosines.dtype).eps).sqrt_()
+        beyond = cosines <= -along
+        ctx.save_for_backward(
+            (cosines / sines).masked_fill_(flat, 0).mul_(across).add_(along).masked_fill_(beyond, 1)
+        )
+        turned = torch.sub(cosines * along, sines, alpha=across)
+        return torch.where(beyond, cosines - margin * across, turned)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0] * ctx.saved_tensors[0], None

@@ -50,8 +50,10 @@ class ClassLoss(Loss):
             raise TrainingError(
                 f"{type(self).__name__} knows of no class; call begin(groups, dim) before training"
             )
-        items = torch.cat(widened(*embeddings.values()))
-        groups = torch.cat([targets.groups[column] for column in embeddings])
+        items, *more = widened(*embeddings.values())
+        groups, *others = (targets.groups[column] for column in embeddings)
+        if more:
+            items, groups = torch.cat([items, *more]), torch.cat([groups, *others])
         labels = torch.searchsorted(self.groups, groups).clamp_(max=len(self.groups) - 1)
         known = self.groups[labels] == groups
         return (items, labels) if known.all() else (items[known], labels[known])

@@ -44,19 +44,20 @@ class _ClassSums(torch.autograd.Function):
         ctx: Any, items: Tensor, weights: Tensor, labels: Tensor, scale: float, of: str
     ) -> tuple[Tensor, Tensor]:
         units, lengths = _units(items)
-        cosines, least = torch.zeros_like(units[:, 0]), units.new_tensor(-torch.inf)
-        sums = units.new_full((len(units if of == "items" else weights),), -torch.inf)
+        cosines = torch.zeros_like(lengths[:, 0])
+        sums = units.new_empty(len(units if of == "items" else weights))
         blocks = list(row_blocks(len(weights), len(units)))
         with exactly(units.device):
             for block in blocks:
                 tile = _Tile(units, weights, labels, block, scale)
-                cosines += tile.replace(tile.s, least)
-                if of == "classes":
-                    sums[block] = tile.s.logsumexp(dim=1)
-                elif len(blocks) == 1:
-                    sums = tile.s.logsumexp(dim=0)
+                cosines += tile.replace(tile.s, -torch.inf)
+                part = tile.s.logsumexp(dim=0 if of == "items" else 1)
+                if len(blocks) == 1:
+                    sums = part
+                elif of == "classes":
+                    sums[block] = part
                 else:
-                    sums = torch.logaddexp(sums, tile.s.logsumexp(dim=0))
+                    sums = torch.logaddexp(sums, part) if block.start else part
         ctx.save_for_backward(units, lengths, weights, labels, sums)
         ctx.scale, ctx.of, ctx.blocks = scale, of, blocks
         ctx.only = tile if len(blocks) == 1 else None  # a block of them all is kept
@@ -66,8 +67,9 @@ class _ClassSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         units, lengths, weights, labels, sums = ctx.saved_tensors
-        of_cosines, of_sums = grads[0], grads[1] * ctx.scale
-        grad_items, grad_weights = torch.zeros_like(units), torch.empty_like(weights)
+        of_cosines, of_sums = grads[0][None], grads[1] * ctx.scale
+        grad_items = torch.zeros_like(units)
+        grad_weights = None if ctx.only else torch.empty_like(weights)
         with exactly(units.device):
             for block in ctx.blocks:
                 tile = ctx.only or _Tile(units, weights, labels, block, ctx.scale)
@@ -78,8 +80,12 @@ class _ClassSums(torch.autograd.Function):
                 # Where there is nothing to sum, all entries are own ones, and their NaN goes too.
                 tile.replace(slope, of_cosines)
                 grad_items.addmm_(slope.T, tile.units)
-                grad_weights[block] = _across(slope @ units, tile.units, tile.lengths)
-        return _across(grad_items, units, lengths), grad_weights, None, None, None
+                part = _across(slope @ units, tile.units, tile.lengths)
+                if grad_weights is None:
+                    grad_weights = part
+                else:
+                    grad_weights[block] = part
+            return _across(grad_items, units, lengths), grad_weights, None, None, None
 
 
 class _Tile:
@@ -94,18 +100,23 @@ class _Tile:
         self, items: Tensor, weights: Tensor, labels: Tensor, block: slice, scale: float
     ) -> None:
         self.units, self.lengths = _units(weights[block].to(items.dtype))
-        self.s = (self.units * scale) @ items.T
-        place = labels - block.start
-        self._row = place.clamp(0, len(self.units) - 1)[None]
-        self._inside = self._row == place
+        self.s = (self.units @ items.T).mul_(scale)
+        self._row, self._inside = labels[None], None
+        if len(self.units) < len(weights):
+            place = self._row - block.start
+            self._row = place.clamp(0, len(self.units) - 1)
+            self._inside = self._row == place
 
-    def replace(self, matrix: Tensor, values: Tensor) -> Tensor:
+    def replace(self, matrix: Tensor, values: Tensor | float) -> Tensor:
         """Set the entries of items and their own classes; (N,), what they were, or 0 if not here.
 
         An item whose class is in another block has one entry set to what it is.
         """
         old = matrix.gather(0, self._row)
-        matrix.scatter_(0, self._row, values.where(self._inside, old))
+        if self._inside is None:
+            matrix.scatter_(0, self._row, values)
+            return old[0]
+        matrix.scatter_(0, self._row, torch.where(self._inside, values, old))
         return old.where(self._inside, 0)[0]
 
 
@@ -116,6 +127,9 @@ def _units(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _across(slope: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
-    """The slope of vectors from that of their units; what points along them only lengthens."""
-    along = (slope * units).sum(dim=1, keepdim=True)
-    return slope.addcmul(along, units, value=-1).div_(lengths)
+    """The slope of vectors from that of their units; what points along them only lengthens.
+
+    It takes the place of the slope that is given.
+    """
+    along = torch.linalg.vecdot(slope, units)[:, None]
+    return slope.addcmul_(along, units, value=-1).div_(lengths)
