@@ -82,10 +82,11 @@ class InfoNCE(Loss):
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (a, b), positive, count = anchors_first(embeddings, targets)
         both = self.options.directions == "both"
-        positive, number = positive[:count], count
-        if targets.same is not None:
-            number = int(positive.sum())
-        weight = positive / (max(number, 1) * (2 if both else 1))
+        share = 0.5 if both else 1.0
+        if targets.same is None:
+            weight = a.vectors.new_full((count,), share / max(count, 1), dtype=torch.float32)
+        else:
+            weight = positive[:count] * share / positive[:count].sum().clamp(min=1)
         scale = self._scale()
 
         def cost(asked: Column, candidates: Column, r: Tensor, c: Tensor | None = None) -> Tensor:

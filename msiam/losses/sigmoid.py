@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from msiam.losses.anchors import Column, anchors_first
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import softplus_cost, widened
+from msiam.losses.tiles import widened
+from msiam.losses.tiles_sigmoid import softplus_cost
 from msiam.registry.options import Options
 
 

@@ -1,10 +1,9 @@
-"""Softmax and sigmoid over all pairs of a batch, in memory that grows with B and not with B².
+"""Softmax over all pairs of a batch, in memory that grows with B and not with B².
 
-The similarity matrix is walked in tiles that stay in a processor's cache. For the softmax, one pass
-keeps the running log-sum-exp of the rows *and* of the columns; the backward pass makes each tile
-again instead of keeping it: 4·B²·d multiplications in the place of 6, and B + TILE numbers in the
-place of B². For the sigmoid, a pair's slope depends on that pair alone: the gradients are made in
-the forward pass.
+The similarity matrix is walked in tiles that stay in a processor's cache. One pass keeps the
+running log-sum-exp of the rows *and* of the columns; the backward pass makes each tile again
+instead of keeping it: 4·B²·d multiplications in the place of 6, and B + TILE numbers in the place
+of B². The only tile of a small batch is kept.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: How many similarities are held at once: 4 MB of float32.
+#: How many similarities a block of rows has at most, about a million: 4 MB of float32.
 TILE = 1 << 20
 
 #: Of so few similarities, finding out which ones are known costs more than it saves.
@@ -121,6 +120,23 @@ def diagonal(tile: tuple[slice, slice]) -> tuple[int, slice]:
     return rows.start - columns.start, slice(start, max(start, stop))
 
 
+def part(vectors: Tensor, some: slice) -> Tensor:
+    """Some of the rows, which may be all."""
+    return vectors if some == slice(0, vectors.shape[0]) else vectors[some]
+
+
+def with_product(
+    total: Tensor | None, vectors: Tensor, some: slice, slope: Tensor, others: Tensor
+) -> Tensor:
+    """The gradient of vectors with a product added to some of its rows; None: it is the first."""
+    if total is None:
+        if some == slice(0, vectors.shape[0]):
+            return slope @ others
+        total = torch.zeros_like(vectors)
+    part(total, some).addmm_(slope, others)
+    return total
+
+
 def softmax_cost(
     a: Tensor,
     b: Tensor,
@@ -158,23 +174,24 @@ class _SoftmaxCost(torch.autograd.Function):
         scale, r, c = scale.to(a.dtype), r.to(a.dtype), None if c is None else c.to(a.dtype)
         n, m = a.shape[0], b.shape[0]
         tiles, known = square_tiles(n, m), Known(ga, gb)
-        of_rows, own = a.new_empty(2, n).unbind()
+        own, of_rows = a.new_empty(n), a.new_empty(n)
         of_columns = None if c is None else b.new_empty(m)
         s, level = own, True
         with exactly(a.device):
             for tile in tiles:
                 i, j = tile
-                s = (a[i] * scale) @ b[j].T
+                s = (part(a, i) @ part(b, j).T).mul_(scale)
                 offset, crossed = diagonal(tile)
                 own[crossed] = s.diagonal(offset)
                 level &= (even := is_even(s))  # then, exp once for rows and columns alike
                 known.fill(s, tile)
                 if even:
                     s.exp_()
-                _add(of_rows, i, s.sum(dim=1).log_() if even else s.logsumexp(dim=1), j.start)
+                some = s.sum(dim=1).log_() if even else s.logsumexp(dim=1)
+                of_rows = _added(of_rows, i, some, j.start)
                 if of_columns is not None:
-                    part = s.sum(dim=0).log_() if even else s.logsumexp(dim=0)
-                    _add(of_columns, j, part, i.start)
+                    some = s.sum(dim=0).log_() if even else s.logsumexp(dim=0)
+                    of_columns = _added(of_columns, j, some, i.start)
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
                 cost += c @ (of_columns - own)
@@ -187,7 +204,7 @@ class _SoftmaxCost(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, r, c, of_rows, of_columns, only = ctx.saved_tensors
-        grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
+        grad_a = grad_b = None
         factor = scale * grads[0]
         r, c = r * factor, c if c is None else c * factor
         on_diagonal = r if c is None else r + c
@@ -199,7 +216,7 @@ class _SoftmaxCost(torch.autograd.Function):
                 i, j = tile
                 s = only
                 if s is None:
-                    s = (a[i] * scale) @ b[j].T
+                    s = (a[i] @ b[j].T).mul_(scale)
                     ctx.known.fill(s, tile)
                     s = s.exp_() if ctx.level else s
                 if ctx.level:
@@ -211,82 +228,18 @@ class _SoftmaxCost(torch.autograd.Function):
                         slope += (s - of_columns[j]).exp_().mul_(c[j])
                 offset, crossed = diagonal(tile)
                 slope.diagonal(offset).sub_(on_diagonal[crossed])
-                grad_a[i].addmm_(slope, b[j])
-                grad_b[j].addmm_(slope.T, a[i])
+                grad_a = with_product(grad_a, a, i, slope, part(b, j))
+                grad_b = with_product(grad_b, b, j, slope.T, part(a, i))
+            if grad_a is None or grad_b is None:  # of no rows, there is no tile
+                grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
             # s is linear in the scale, so its slope is what the embeddings' slopes add up to.
             grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
         return grad_a, grad_b, grad_scale, None, None, None, None
 
 
-def _add(sums: Tensor, some: slice, part: Tensor, before: int) -> None:
-    """Add to logarithms of sums those of further parts; the first one has none before it."""
-    sums[some] = torch.logaddexp(sums[some], part) if before else part
-
-
-def softplus_cost(
-    a: Tensor,
-    b: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    groups: tuple[Tensor, Tensor],
-    same: Tensor | None,
-) -> Tensor:
-    """Σᵢⱼ log(1 + exp(−zᵢⱼ·(scale · aᵢ·bⱼ + bias))) over the pairs that are not known to match.
-
-    z is −1, but for the pairs on the diagonal that are the same, where it is 1.
-
-    Args:
-        a, b: (N, D) and (M, D) embeddings of two columns, in float32 or wider.
-        scale, bias: scalars.
-        groups: (N,) and (M,) group of each row of a, and of b. Where they agree off the diagonal,
-            the pair is left out.
-        same: (N,) booleans, whether row i of a and row i of b belong together. None: they are no
-            pair of their own, and there is no diagonal.
-    """
-    leaves = (a, b, scale, bias)
-    learns = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
-    return _SoftplusCost.apply(*leaves, *groups, same, learns)
-
-
-class _SoftplusCost(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        a: Tensor,
-        b: Tensor,
-        scale: Tensor,
-        bias: Tensor,
-        ga: Tensor,
-        gb: Tensor,
-        same: Tensor | None,
-        learns: bool,
-    ) -> Tensor:
-        total, grad_bias = a.new_zeros(()), a.new_zeros(())
-        grad_a, grad_b = (torch.zeros_like(t if learns else t[:0]) for t in (a, b))
-        known = Known(ga, gb, paired=same is not None)
-        signs = None if same is None else 1 - 2 * same.to(a.dtype)
-        with exactly(a.device):
-            for tile in square_tiles(a.shape[0], b.shape[0]):
-                i, j = tile
-                s = torch.addmm(bias, a[i] * scale, b[j].T)
-                known.fill(s, tile)
-                offset, crossed = diagonal(tile)
-                if signs is not None:
-                    s.diagonal(offset).mul_(signs[crossed])
-                total += nn.functional.softplus(s).sum()
-                if learns:
-                    slope = s.sigmoid_()
-                    if signs is not None:
-                        slope.diagonal(offset).mul_(signs[crossed])
-                    grad_a[i].addmm_(slope, b[j])
-                    grad_b[j].addmm_(slope.T, a[i])
-                    grad_bias += slope.sum()
-            if learns:
-                grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1))  # logits are linear in it
-                ctx.save_for_backward(grad_a.mul_(scale), grad_b.mul_(scale), grad_scale, grad_bias)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * slope for slope in ctx.saved_tensors), None, None, None, None
+def _added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:
+    """Logarithms of sums with those of further parts; the first of these has none before it."""
+    if not before and len(more) == len(sums):
+        return more
+    sums[some] = torch.logaddexp(sums[some], more) if before else more
+    return sums
