@@ -170,3 +170,10 @@ def test_ten_times_the_items_take_no_more_memory(suffix, tmp_path):
     few = peak("embed", 2_000, suffix, tmp_path)
     many = peak("embed", 20_000, suffix, tmp_path)
     assert many - few < 40 << 20
+
+
+def test_a_gallery_of_three_times_the_items_takes_little_more_memory(tmp_path):
+    """The cells alone would be 80 MB more. The index holds vectors of 8 numbers."""
+    few = peak("index", 10_000, ".parquet", tmp_path)
+    many = peak("index", 30_000, ".parquet", tmp_path)
+    assert many - few < 40 << 20

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from msiam.cli.console import only_column, output, print_json, progress
+
+if TYPE_CHECKING:
+    from msiam.towers.inference import Precision
 
 
 def index(
@@ -21,22 +24,26 @@ def index(
         str | None, typer.Option(help="The column with the records' ids [row numbers].")
     ] = None,
     backend: Annotated[str, typer.Option(help="A registered index backend.")] = "faiss",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 (faster where the machine has it), or auto.")
+    ] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
 ) -> None:
     """Embed a table's rows and build a gallery that msiam search can search."""
-    from msiam.data.sources import open_table
+    from msiam.data.streams import open_stream
     from msiam.gallery.gallery import Gallery
     from msiam.progress import items_bar
     from msiam.run import load
 
     model = load(run).model
     folder = out or run / "gallery"
-    opened = open_table(table)
-    column = column or only_column(model.columns, opened.dataset.column_names, table)
-    with items_bar(progress, "indexing") as bar:
+    stream = open_stream(table)
+    column = column or only_column(model.columns, stream.columns, table)
+    with items_bar(progress, "indexing", len(stream)) as bar:
         gallery = Gallery.build(
-            model, opened, column, folder, id, backend=backend, run=run, progress=bar
-        )
+            model, stream, column, folder, id,
+            backend=backend, run=run, progress=bar, precision=cast("Precision", precision),
+        )  # fmt: skip
     if json:
         print_json(
             {

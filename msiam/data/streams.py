@@ -133,13 +133,14 @@ def of_table(table: Table) -> Stream:
         for first in range(start, len(chosen), BATCH):
             yield chosen[first : first + BATCH]
 
-    schema = table.dataset.features.arrow_schema.remove_metadata()
+    schema = _plain(table.dataset.features.arrow_schema.empty_table()).schema
     return Stream(table.name, table.root, schema, len(table), None, read)
 
 
 def _of_parquet(name: str, path: Path) -> Stream:
     with pq.ParquetFile(path) as file:
-        schema, count = _plain(file.schema_arrow.empty_table()).schema, file.metadata.num_rows
+        schema = _plain(file.schema_arrow.empty_table()).schema
+        count = file.metadata.num_rows
 
     def read(columns: list[str], start: int) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
@@ -152,7 +153,7 @@ def _of_parquet(name: str, path: Path) -> Stream:
                     yield batch.select(columns).slice(skip)
                 skip = max(0, skip - len(batch))
 
-    return Stream(name, path.parent, schema.remove_metadata(), count, path, read)
+    return Stream(name, path.parent, schema, count, path, read)
 
 
 def _of_csv(name: str, path: Path) -> Stream:

@@ -14,16 +14,18 @@ import numpy as np
 
 from msiam.errors import GalleryError, one_of
 from msiam.gallery.backend import Backend
-from msiam.gallery.catalogue import CatalogueWriter, record_columns, record_ids
+from msiam.gallery.catalogue import CatalogueWriter, record_columns
+from msiam.gallery.ids import check_ids, record_ids
 from msiam.gallery.manifest import Manifest, Stored, commit, writing
 from msiam.registry.options import parse_options
 from msiam.registry.registry import registry
 
 if TYPE_CHECKING:
-    from msiam.data.sources import Source, Table
-    from msiam.towers.inference import How
+    from msiam.data.sources import Source
+    from msiam.data.streams import Stream
+    from msiam.towers.inference import How, Precision
 
-#: Rows embedded at once, so that the pictures of a large table never sit in memory together.
+#: Rows in memory at once, whatever the length of the table.
 ROWS = 2048
 
 Progress = Callable[[int], None]
@@ -50,7 +52,7 @@ class Embedder(Protocol):
 
 def build_gallery(
     model: Embedder,
-    source: Source,
+    source: Source | Stream,
     column: str,
     folder: Path,
     id_column: str | None,
@@ -58,31 +60,33 @@ def build_gallery(
     options: Mapping[str, Any],
     run: str | Path | None,
     progress: Progress | None,
+    precision: Precision,
 ) -> list[tuple[int, str]]:
     """Write a gallery, or replace the one that is there. See ``Gallery.build`` for arguments.
 
     Returns:
         The row and the reason of each row that was set aside.
     """
-    # Opening tables needs the library datasets, which searching does not.
-    from msiam.data.sources import open_table
+    # Opening tables needs the library datasets, and embedding torch, which searching in vectors
+    # does not.
+    from msiam.data.streams import open_stream
+    from msiam.towers.inference import How
 
     check_column(model, column)
     kind: type[Backend] = registry().find("backend", backend).load()
     parsed = parse_options(kind, options, f"backend {backend}")
-    table = open_table(source)
+    how = How(precision=precision, keep=True)
+    table = open_stream(source)
     table.require(column)
-    ids = record_ids(table, id_column)
+    check_ids(table, id_column, folder)
+    columns = record_columns(table, id_column)
     rejected: list[tuple[int, str]] = []
     with writing(folder):
         generation = token_hex(4)
         catalogue = folder / f"catalogue-{generation}.arrow"
         place = folder / f"index-{generation}.{backend}"
-        with (
-            catalogue.open("wb") as file,
-            CatalogueWriter(file, record_columns(table, id_column)) as writer,
-        ):
-            vectors = _embed(model, table, column, ids, writer, rejected, progress)
+        with catalogue.open("wb") as file, CatalogueWriter(file, columns) as writer:
+            vectors = _embed(model, table, column, id_column, writer, rejected, progress, how)
             first = next(vectors, None)
             if first is None:
                 row, reason = rejected[0]
@@ -123,21 +127,20 @@ def check_column(model: Embedder, column: str) -> None:
 
 def _embed(
     model: Embedder,
-    table: Table,
+    table: Stream,
     column: str,
-    ids: list[str],
+    id_column: str | None,
     writer: CatalogueWriter,
     rejected: list[tuple[int, str]],
     progress: Progress | None,
+    how: How,
 ) -> Iterator[np.ndarray]:
-    """Embed the table chunk by chunk, write each chunk's records, note what is set aside."""
-    from msiam.towers.inference import KEPT  # and torch, which searching in vectors does not need
-
-    arrow = table.dataset.with_format("arrow")
-    for start in range(0, len(table), ROWS):
-        chunk = arrow[start : start + ROWS]
-        items = chunk.column(column).to_pylist()
-        vectors, unread = model.embed(column, items, table.root, progress, KEPT)
+    """Embed the table a window at a time, write its records, note what is set aside."""
+    named = id_column or column
+    for start, window in table.windows([column, named, *writer.columns], ROWS):
+        items = window.column(column).to_pylist()
+        ids = record_ids(table, id_column, window.column(named).to_pylist(), start)
+        vectors, unread = model.embed(column, items, table.root, progress, how)
         rejected += [(start + row, reason) for row, reason in unread]
         good = np.delete(np.arange(len(items)), [row for row, _ in unread])
         bad = good[~np.isfinite(vectors).all(axis=1)]
@@ -146,7 +149,7 @@ def _embed(
                 f"{table.name}: row {start + bad[0]}: the model's embedding holds NaN or infinity"
             )
         if len(good):
-            writer.write([ids[start + row] for row in good], chunk.take(good))
+            writer.write([ids[row] for row in good], window.take(good))
             yield vectors
 
 

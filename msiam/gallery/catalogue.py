@@ -12,57 +12,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from msiam.errors import GalleryError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from msiam.data.sources import Table
+    from msiam.data.streams import Stream
 
 
-def record_ids(table: Table, column: str | None) -> list[str]:
-    """Each row's id; without a column, its number.
-
-    Raises:
-        DataError: the table has no such column.
-        GalleryError: an id is missing, there twice, or neither a text nor a whole number.
-    """
-    if column is None:
-        return [str(row) for row in range(len(table))]
-    ids: list[str] = []
-    rows: dict[str, int] = {}
-    for row, value in enumerate(table.values(column)):
-        if value is None or value == "":
-            raise GalleryError(
-                f"{table.name}: row {row} has no '{column}'; each record needs an id"
-            )
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            raise GalleryError(
-                f"{table.name}: row {row}: '{column}' is {value!r:.60}; an id must be a text or a "
-                "whole number"
-            )
-        first = rows.setdefault(str(value), row)
-        if first != row:
-            raise GalleryError(
-                f"{table.name}: rows {first} and {row} have the same '{column}', '{value}'; "
-                "an id must be unique"
-            )
-        ids.append(str(value))
-    return ids
-
-
-def record_columns(table: Table, id_column: str | None) -> list[str]:
+def record_columns(table: Stream, id_column: str | None) -> list[str]:
     """The columns that records keep: not the id, no bytes, no pictures that have no path."""
     keep = []
-    for name in table.dataset.column_names:
-        column = table.dataset.data.column(name)
-        kept = [_without_bytes(chunk) for chunk in column.chunks]
-        nowhere = _is_picture(column.type) and all(
-            c is None or c.null_count == len(c) for c in kept
-        )
-        if name != id_column and not nowhere and all(chunk is not None for chunk in kept):
-            keep.append(name)
+    for field in table.schema:
+        kept = _without_bytes(pa.array([], field.type))
+        if field.name == id_column or kept is None:
+            continue
+        if not _is_picture(field.type) or _some_path(table, field.name):
+            keep.append(field.name)
     return keep
+
+
+def _some_path(table: Stream, column: str) -> bool:
+    """Whether any picture of a column has a path. Mostly, one of the first has."""
+    for _, window in table.windows([column], 64):
+        paths = pc.struct_field(window.column(0), "path")
+        if paths.null_count < len(paths):
+            return True
+    return False
 
 
 class CatalogueWriter:
@@ -73,14 +47,14 @@ class CatalogueWriter:
 
     def __init__(self, file: IO[bytes], columns: list[str]) -> None:
         self._file = file
-        self._columns = columns
+        self.columns = columns
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
     def write(self, ids: list[str], rows: pa.Table) -> None:
         """Append records: n ids, and the table's n rows."""
-        arrays = [_without_bytes(_whole(rows.column(name))) for name in self._columns]
+        arrays = [_without_bytes(_whole(rows.column(name))) for name in self.columns]
         fields = [
-            pa.field(n, a.type) for n, a in zip(self._columns, arrays, strict=True) if a is not None
+            pa.field(n, a.type) for n, a in zip(self.columns, arrays, strict=True) if a is not None
         ]
         records = (
             pa.StructArray.from_arrays(arrays, fields=fields)

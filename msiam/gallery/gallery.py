@@ -20,6 +20,8 @@ from msiam.registry.registry import registry
 
 if TYPE_CHECKING:
     from msiam.data.sources import Source
+    from msiam.data.streams import Stream
+    from msiam.towers.inference import Precision
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Gallery:
     def build(
         cls,
         model: Embedder,
-        table: Source,
+        table: Source | Stream,
         column: str,
         folder: str | Path,
         id: str | None = None,
@@ -70,8 +72,11 @@ class Gallery:
         options: Mapping[str, Any] | None = None,
         run: str | Path | None = None,
         progress: Progress | None = None,
+        precision: Precision = "fp32",
     ) -> Gallery:
         """Embed a table and write its gallery. One that is there already is replaced in one step.
+
+        The table's rows go through memory a window at a time; what the backend keeps is its own.
 
         Args:
             model: embeds the table's items.
@@ -82,17 +87,18 @@ class Gallery:
             backend: the name of what searches, with its ``options``.
             run: the run or model folder, noted so that the gallery's model is found again.
             progress: called with the number of items each time that some are embedded.
+            precision: fp32, bf16 (faster where the machine has it), or auto; as ``Model.encode``.
 
         Raises:
             GalleryError: ids that are missing or not unique, no row that can be embedded, a folder
                 that holds something else or that another process is writing.
             DataError: the table cannot be read or has no such column.
-            RecipeError: the backend has no such option.
+            RecipeError: the backend has no such option; another precision.
             RunError: the disk is full. The gallery is then as it was before.
         """
         folder = Path(folder)
         rejected = build_gallery(
-            model, table, column, folder, id, backend, options or {}, run, progress
+            model, table, column, folder, id, backend, options or {}, run, progress, precision
         )
         gallery = cls.open(folder, model)
         gallery.rejected = rejected

@@ -124,7 +124,7 @@ class Repetition:
                 self._open.enter_context(tempfile.TemporaryFile(dir=self._near))  # noqa: SIM115
                 for _ in range(SHARES)
             ]
-        seen = np.concatenate(self._seen)
+        seen = np.concatenate([np.empty(0, _SEEN), *self._seen])
         share = seen["high"] % SHARES
         order = np.argsort(share, kind="stable")
         cuts = np.searchsorted(share[order], np.arange(1, SHARES))

@@ -139,6 +139,11 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     words = ("--column", "question2", "--out", workplace / "rough.parquet", "--precision")
     assert msiam("embed", "runs/pairs", "pairs.csv", *words, "bf16").returncode == 0
     assert pq.read_table(workplace / "rough.parquet").num_rows == 120
+    words = (*words[:2], "--out", workplace / "rough", "--precision")
+    assert msiam("index", "runs/pairs", "pairs.csv", *words, "bf16").returncode == 0
+    done = msiam("index", "runs/pairs", "pairs.csv", *words, "int8")
+    assert done.returncode == 2 and "give auto, fp32 or bf16" in done.stderr
+    words = ("--column", "question2", "--out", workplace / "rough.parquet", "--precision")
     done = msiam("embed", "runs/pairs", "pairs.csv", *words, "int8")
     assert done.returncode == 2 and "give auto, fp32 or bf16" in done.stderr
 

@@ -83,6 +83,18 @@ def test_pictures_come_in_chunks_and_are_not_kept(toy, tmp_path, monkeypatch):
     assert b"pixels" not in next((tmp_path / "g").glob("catalogue*")).read_bytes()
 
 
+def test_in_which_precision_it_is_embedded(toy, tmp_path):
+    found = []
+    for precision in ("fp32", "bf16"):
+        model = toy.Toy()
+        embed = model.embed
+        model.embed = lambda *rest, embed=embed: found.append(rest[-1]) or embed(*rest)
+        Gallery.build(model, ROWS, "text", tmp_path / precision, precision=precision)
+    assert [(how.precision, how.keep) for how in found] == [("fp32", True), ("bf16", True)]
+    with pytest.raises(RecipeError, match="precision: found 'int8'"):
+        Gallery.build(toy.Toy(), ROWS, "text", tmp_path / "no", precision="int8")
+
+
 def test_building_again_replaces_the_gallery_and_leaves_nothing_of_the_old_one(toy, tmp_path):
     for count in (5, 2):
         gallery = Gallery.build(toy.Toy(), ROWS[:count], column="text", folder=tmp_path / "g")

@@ -5,14 +5,12 @@ import io
 import datasets
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from msiam.data.sources import Table, open_table
-from msiam.errors import GalleryError, MsiamError
-from msiam.gallery.catalogue import Catalogue, CatalogueWriter, record_columns, record_ids
+from msiam.data.streams import open_stream
+from msiam.gallery.catalogue import Catalogue, CatalogueWriter, record_columns
 
 
 def png():
@@ -23,50 +21,13 @@ def png():
 
 def kept(rows, id_column=None):
     """Each record as the catalogue of these rows would have it."""
-    table = open_table(rows)
+    table = open_stream(rows)
     sink = io.BytesIO()
     with CatalogueWriter(sink, record_columns(table, id_column)) as writer:
-        writer.write(record_ids(table, id_column), table.dataset.with_format("arrow")[:])
+        for _, window in table.windows(table.columns, 2):
+            writer.write(["x"] * len(window), window)
     found = pa.ipc.open_file(sink.getvalue()).read_all()
     return found.column("record").to_pylist()
-
-
-def test_ids_are_texts_or_whole_numbers_or_row_numbers():
-    table = open_table([{"sku": "b", "n": 7}, {"sku": "a", "n": -1}])
-    assert record_ids(table, "sku") == ["b", "a"]
-    assert record_ids(table, "n") == ["7", "-1"]
-    assert record_ids(table, None) == ["0", "1"]
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (["a", "b", "c", "b"], "rows 1 and 3 have the same 'sku', 'b'; an id must be unique"),
-        (["a", None], "row 1 has no 'sku'"),
-        (["", "b"], "row 0 has no 'sku'"),
-        ([1.5, 2.0], "row 0: 'sku' is 1.5; an id must be a text or a whole number"),
-        ([True, False], "row 0: 'sku' is True"),
-    ],
-)
-def test_wrong_ids(values, message):
-    with pytest.raises(GalleryError, match=message):
-        record_ids(open_table([{"sku": value} for value in values]), "sku")
-
-
-def test_an_id_column_that_is_not_there():
-    with pytest.raises(MsiamError, match="no column 'skuu'; did you mean 'sku'"):
-        record_ids(open_table([{"sku": "a"}]), "skuu")
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30))
-def test_any_repeated_id_is_found_and_nothing_else(ids):
-    table = Table(datasets.Dataset(pa.table({"sku": ids})), "t", None)
-    if len(set(ids)) == len(ids):
-        assert record_ids(table, "sku") == ids
-    else:
-        with pytest.raises(GalleryError, match="an id must be unique"):
-            record_ids(table, "sku")
 
 
 def test_records_keep_texts_numbers_lists_and_nulls_and_not_the_id():
