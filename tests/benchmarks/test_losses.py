@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from msiam.registry import registry
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -80,6 +82,31 @@ def test_a_row_of_the_table(measured):
 )
 def test_a_ratio_that_is_missed_is_named(measured, change, said):
     assert dataclasses.replace(measured, **change).missed(tiny=False) == [said]
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ([2.1, 1.2, 0.99], []),
+        ([2.1, 1.2, 1.01], ["small_supcon: time 1.01, must be at most 1"]),
+    ],
+)
+def test_as_fast_is_what_one_turn_shows(losses, ours, said):
+    found = losses.Measured(losses.ROWS["small_supcon"], 128, ours, [2.0, 1.0, 1.0], (9, 9), 1e-6)
+    assert found.missed(tiny=False) == said
+
+
+def test_each_loss_has_a_small_row(losses):
+    names = {name.removeprefix("small_") for name in losses.ROWS if name.startswith("small_")}
+    around = {"matryoshka", "memory"}  # another loss, which has its own
+    for loss in {spec.name for spec in registry().specs("loss")} - around:
+        assert any(name == loss or name.startswith(f"{loss}_") for name in names), loss
+
+
+@pytest.mark.parametrize("name", ["tuple_in_batch", "arcface_16", "triplet_two", "circle_pool"])
+def test_small_rows_are_the_same_functions(main, name, capsys):
+    assert main(f"small_{name}", "--tiny") == 0
+    assert "plain and dense | B = 32, d = 256" in capsys.readouterr().out
 
 
 def test_a_row_without_a_peer_has_a_limit_of_its_own(losses):
