@@ -1,7 +1,7 @@
 # make demo   train, search and report on emoji: the whole of msiam in two minutes
 # make test   lint, types and tests
 # make bench  encoding and training beside sentence-transformers and others, on the data sets of
-#             MSIAM_DATA; writes the tables of docs/performance.md
+#             MSIAM_DATA; writes the tables of docs/performance.md; and how soon msiam answers
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write the README's table
 
@@ -27,6 +27,7 @@ recipes: $(VENV)/dev
 	$(BIN)/python benchmarks/recipes.py
 
 bench: $(VENV)/bench
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
 
 bench-losses: $(VENV)/bench
