@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
-import torch
 from torch import Tensor, nn
 
 from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, matched, sums_over
+from msiam.losses.tiles_groups import LogSum, matched, mean_of, sums_over
 from msiam.registry.options import Options
 
 
@@ -71,4 +70,4 @@ class Circle(Loss):
             anchors = ~positives.isneginf()
             cost = nn.functional.softplus(positives + negatives)
             costs.append(cost.sum(dim=1) / anchors.sum(dim=1).clamp(min=1))
-        return torch.cat(costs).mean()
+        return mean_of(costs)

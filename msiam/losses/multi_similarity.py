@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
-import torch
 from torch import Tensor, nn
 
 from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, matched, sums_over
+from msiam.losses.tiles_groups import LogSum, matched, mean_of, sums_over
 from msiam.registry.options import Options
 
 
@@ -66,4 +65,4 @@ class MultiSimilarity(Loss):
             pull = nn.functional.softplus(positives) / alpha
             push = nn.functional.softplus(negatives) / beta
             costs.append((pull + push).sum(dim=1) / max(pull.shape[1], 1))
-        return torch.cat(costs).mean()
+        return mean_of(costs)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, matched, sums_over
+from msiam.losses.tiles_groups import LogSum, matched, mean_of, sums_over
 from msiam.registry.options import Options
 
 
@@ -56,7 +56,8 @@ class SupCon(Loss):
         for found in sums_over(sides, [everything], totals=True):
             (candidates,), total, count = found.log_sums, found.total, found.count
             assert total is not None and count is not None
-            anchors = count > 0  # an only item has neither positives nor candidates
-            cost = (candidates - scale * total / count.clamp(min=1)).masked_fill(~anchors, 0)
-            costs.append(cost.sum(dim=1) / anchors.sum(dim=1).clamp(min=1))
-        return torch.cat(costs).mean()
+            alone = count == 0  # an only item has neither positives nor candidates
+            cost = torch.addcdiv(candidates, total, count.clamp(min=1), value=-scale)
+            cost = cost.masked_fill(alone, 0).sum(dim=1)
+            costs.append(cost / (~alone).sum(dim=1).clamp(min=1))
+        return mean_of(costs)

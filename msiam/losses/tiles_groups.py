@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
-from msiam.losses.tiles import exactly, is_even, row_blocks, widened
+from msiam.losses.tiles import exactly, is_even, part, row_blocks, widened, with_product
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,6 @@ class Pairs:
             places = torch.arange(len(positive), device=positive.device)
             positive[places, self.partner[block]] = self.same[block]
         return positive
-
-    def itself_in(self, block: slice) -> Tensor | None:
-        """(n, 1) integers for a block of n rows, or None; see ``itself``."""
-        return None if self.itself is None else self.itself[block, None]
 
     def asked_by(self, chosen: Tensor) -> Pairs:
         """The pairs of some rows alone; no column asks."""
@@ -148,11 +144,13 @@ class Found:
 
 def sums_over(sides: Sequence[Side], sums: Sequence[LogSum], totals: bool = False) -> list[Found]:
     """Several sums of each anchor, by side."""
-    found = []
-    for side in sides:
-        log_sums, *rest = _Sums.apply(*side, sums, totals)
-        found.append(Found(log_sums.unbind(), *rest))
-    return found
+    found = [_Sums.apply(*side, sums, totals) for side in sides]
+    return [Found(of_side[: len(sums)], *of_side[len(sums) :]) for of_side in found]
+
+
+def mean_of(costs: Sequence[Tensor]) -> Tensor:
+    """The mean over the ways of all sides, (ways,) each."""
+    return (costs[0] if len(costs) == 1 else torch.cat(list(costs))).mean()
 
 
 class _Sums(torch.autograd.Function):
@@ -160,52 +158,66 @@ class _Sums(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], totals: bool
     ) -> tuple[Tensor, ...]:
-        ways = 2 if pairs.both else 1  # where the columns ask, they are as many as the rows
-        log_sums = a.new_full((len(sums), ways, len(a)), -torch.inf)
-        of_positives = a.new_zeros(2, ways, len(a)) if totals else None
-        ctx.pairs, ctx.sums, ctx.only = pairs, sums, None
+        ctx.pairs, ctx.sums, ctx.only, ctx.totals = pairs, sums, None, totals
+        ctx.set_materialize_grads(False)
+        of_rows: list[Tensor] = []
+        of_columns: list[Tensor] = []
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
                 tile = _Tile(a, b, pairs, sums, block)
-                for found, (t, even) in zip(log_sums, tile.terms, strict=True):
-                    found[0, block] = _log_sum(t, 1, even)
-                    if pairs.both:
-                        part = _log_sum(t, 0, even)
-                        found[1] = torch.logaddexp(found[1], part) if block.start else part
-                if of_positives is not None:
-                    parts = tile.similarities * tile.positive, tile.positive
-                    for found, part in zip(of_positives, parts, strict=True):
-                        found[0, block] = part.sum(dim=1)
-                        if pairs.both:
-                            found[1] += part.sum(dim=0)
+                more = tile.summed(1, totals)
                 if block == slice(0, len(a)):  # no need to make it again
-                    ctx.only = tile
-        ctx.save_for_backward(a, b, log_sums)
-        if of_positives is None:
-            return (log_sums,)
-        total, count = of_positives
-        ctx.mark_non_differentiable(count)
-        return log_sums, total, count
+                    of_rows, ctx.only = more, tile
+                else:
+                    # One tensor for all blocks: many small ones, held between large ones that come
+                    # and go, keep the allocator from using their places again.
+                    of_rows = of_rows or [a.new_empty(len(a)) for _ in more]
+                    for all_of_them, some in zip(of_rows, more, strict=True):
+                        all_of_them[block] = some
+                if pairs.both:
+                    more = tile.summed(0, totals)
+                    of_columns = _merged(of_columns, more, len(sums)) if of_columns else more
+        if not of_rows:  # of no rows, there is no block
+            of_rows = of_columns = [a.new_empty(0)] * (len(sums) + 2 * totals)
+        # Where the columns ask too, they are as many as the rows.
+        ways = [of_rows, of_columns] if pairs.both else [of_rows]
+        results = tuple(torch.stack(each) for each in zip(*ways, strict=True))
+        ctx.save_for_backward(a, b, *results[: len(sums)])
+        if totals:
+            ctx.mark_non_differentiable(results[-1])
+        return results
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, log_sums = ctx.saved_tensors
-        # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
-        log_sums = log_sums.masked_fill(log_sums.isneginf(), torch.inf)
-        of_sums, of_total = grads[0], grads[1] if len(grads) > 1 else None
-        shares = of_sums * log_sums.neg().exp()  # over the sums themselves
-        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        a, b, *log_sums = ctx.saved_tensors
+        of_sums = []
+        for found, slope in zip(log_sums, grads, strict=False):
+            # A sum of nothing has no slope: exp(−∞ − ∞) is 0, where exp(−∞ + ∞) were no number.
+            found = found.masked_fill(found.isneginf(), torch.inf)
+            of_sums.append((found, torch.zeros_like(found) if slope is None else slope))
+        of_total = grads[len(log_sums)] if ctx.totals else None
+        grad_a = grad_b = None
         with exactly(a.device):
             for block in row_blocks(len(a), len(b)):
                 tile = ctx.only or _Tile(a, b, ctx.pairs, ctx.sums, block)
-                slope = tile.slope(ctx.pairs.both, of_sums, shares, log_sums, of_total)
+                slope = tile.slope(ctx.pairs.both, of_sums, of_total)
                 if ctx.only and ctx.pairs.itself is not None and len(a) == len(b):
                     # Then a is b, and one product is enough for both.
                     return (slope + slope.T) @ b, None, None, None, None
-                grad_a[block] = slope @ b
-                grad_b.addmm_(slope.T, a[block])
+                grad_a = with_product(grad_a, a, block, slope, b)
+                grad_b = with_product(grad_b, b, slice(0, len(b)), slope.T, part(a, block))
+        if grad_a is None or grad_b is None:  # of no rows, there is no block
+            grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
         return grad_a, grad_b, None, None, None
+
+
+def _merged(found: list[Tensor], more: list[Tensor], logs: int) -> list[Tensor]:
+    """Sums with further parts of them; the first few are logarithms."""
+    both = list(zip(found, more, strict=True))
+    return [torch.logaddexp(*of) for of in both[:logs]] + [
+        one + other for one, other in both[logs:]
+    ]
 
 
 class _Tile:
@@ -223,8 +235,9 @@ class _Tile:
         self, a: Tensor, b: Tensor, pairs: Pairs, sums: Sequence[LogSum], block: slice
     ) -> None:
         self.block, self.sums = block, sums
-        self.similarities = a[block] @ b.T
-        positive, itself = pairs.positive(block), pairs.itself_in(block)
+        self.similarities = part(a, block) @ b.T
+        positive = pairs.positive(block)
+        itself = None if pairs.itself is None else pairs.itself[block, None]
         self.terms = []
         for term in sums:
             t = term.exponent(self.similarities)
@@ -243,38 +256,44 @@ class _Tile:
         positive = self._positive.to(self.similarities.dtype)
         return positive if self._itself is None else positive.scatter_(1, self._itself, 0)
 
+    @cached_property
+    def of_positives(self) -> Tensor:
+        """Their similarities, and 0 elsewhere."""
+        return self.similarities * self.positive
+
+    def summed(self, dim: int, totals: bool) -> list[Tensor]:
+        """The logarithms of the sums along a dimension, and where asked for total and count."""
+        found = [t.sum(dim).log_() if even else t.logsumexp(dim) for t, even in self.terms]
+        if totals:
+            found += [self.of_positives.sum(dim), self.positive.sum(dim)]
+        return found
+
     def slope(
-        self, both: bool, of_sums: Tensor, shares: Tensor, log_sums: Tensor, of_total: Tensor | None
+        self, both: bool, of_sums: Sequence[tuple[Tensor, Tensor]], of_total: Tensor | None
     ) -> Tensor:
         """The slope of the similarities.
 
         Args:
             both: the columns have sums as well.
-            of_sums: (sums, ways, n), the slopes of the sums.
-            shares: those over the sums themselves, which are no logarithms.
-            log_sums: the logarithms, ∞ where there was nothing to sum.
+            of_sums: logarithm and slope of each sum, (ways, n); ∞ where there was nothing to sum.
             of_total: (ways, n), the slopes of the totals.
         """
-        slopes = []
-        for k, (term, (t, even)) in enumerate(zip(self.sums, self.terms, strict=True)):
+        slope = None
+        for term, (t, even), (found, g) in zip(self.sums, self.terms, of_sums, strict=True):
             if even:
-                slope = t * self._of_pairs(shares[k], both)
+                some = t * self._of_pairs(g * found.neg().exp_(), both)
             else:
-                slope = (t - log_sums[k, 0, self.block, None]).exp_()
-                slope.mul_(of_sums[k, 0, self.block, None])
+                some = (t - found[0, self.block, None]).exp_().mul_(g[0, self.block, None])
                 if both:
-                    slope += (t - log_sums[k, 1]).exp_().mul_(of_sums[k, 1])
-            slopes.append(slope.mul_(term.slope(self.similarities)))
+                    some += (t - found[1]).exp_().mul_(g[1])
+            some.mul_(term.slope(self.similarities))
+            slope = some if slope is None else slope.add_(some)
+        assert slope is not None
         if of_total is not None:
-            slopes.append(self.positive * self._of_pairs(of_total, both))
-        return sum(slopes[1:], start=slopes[0])
+            slope.addcmul_(self.positive, self._of_pairs(of_total, both))
+        return slope
 
     def _of_pairs(self, slopes: Tensor, both: bool) -> Tensor:
         """What a pair has of its row's, and of its column's if these have sums as well."""
         of_rows = slopes[0, self.block, None]
         return of_rows + slopes[1] if both else of_rows
-
-
-def _log_sum(t: Tensor, dim: int, even: bool) -> Tensor:
-    """log Σ exp of a tile's term."""
-    return t.sum(dim=dim).log_() if even else t.logsumexp(dim=dim)
