@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,21 @@ def test_what_embeds_a_table_imports_no_trainer(msiam: Command, workplace: Path)
     assert (workplace / "s.parquet").is_file()
     assert "msiam.run.training" not in found
     assert not {name for name in found if name.startswith("transformers.trainer")}
+
+
+def test_a_process_that_only_answers_says_all_of_it_and_how_it_ended(workplace: Path) -> None:
+    """It leaves without taking the libraries apart, and must have written everything."""
+    program = [sys.executable, "-m", "msiam"]
+    ends = {}
+    for name, words in {
+        "plugins": ["plugins", "--json"],
+        "refused": ["match", "nowhere", "a", "b"],
+        "usage": ["search", "--nothing"],
+    }.items():
+        ends[name] = subprocess.run(
+            [*program, *words], capture_output=True, text=True, cwd=workplace, timeout=600
+        )
+    assert ends["plugins"].returncode == 0 and json.loads(ends["plugins"].stdout)["encoder"]
+    assert ends["refused"].returncode == 2
+    assert ends["refused"].stderr.startswith("msiam: nowhere: ")
+    assert ends["usage"].returncode == 2 and "--nothing" in ends["usage"].stderr
