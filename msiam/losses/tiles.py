@@ -232,8 +232,10 @@ class _SoftmaxCost(torch.autograd.Function):
                 grad_b = with_product(grad_b, b, j, slope.T, part(a, i))
             if grad_a is None or grad_b is None:  # of no rows, there is no tile
                 grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
-            # s is linear in the scale, so its slope is what the embeddings' slopes add up to.
-            grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
+            grad_scale = None
+            if ctx.needs_input_grad[2]:
+                # s is linear in it, so that its slope is what the embeddings' slopes add up to.
+                grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
         return grad_a, grad_b, grad_scale, None, None, None, None
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import exactly, row_blocks
+from msiam.losses.tiles import exactly, part, row_blocks
 
 
 def class_sums(
@@ -45,19 +45,19 @@ class _ClassSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         units, lengths = _units(items)
         cosines = torch.zeros_like(lengths[:, 0])
-        sums = units.new_empty(len(units if of == "items" else weights))
+        sums = units.new_full((len(units if of == "items" else weights),), -torch.inf)
         blocks = list(row_blocks(len(weights), len(units)))
         with exactly(units.device):
             for block in blocks:
                 tile = _Tile(units, weights, labels, block, scale)
                 cosines += tile.replace(tile.s, -torch.inf)
-                part = tile.s.logsumexp(dim=0 if of == "items" else 1)
+                some = tile.s.logsumexp(dim=0 if of == "items" else 1)
                 if len(blocks) == 1:
-                    sums = part
+                    sums = some
                 elif of == "classes":
-                    sums[block] = part
+                    sums[block] = some
                 else:
-                    sums = torch.logaddexp(sums, part) if block.start else part
+                    torch.logaddexp(sums, some, out=sums)
         ctx.save_for_backward(units, lengths, weights, labels, sums)
         ctx.scale, ctx.of, ctx.blocks = scale, of, blocks
         ctx.only = tile if len(blocks) == 1 else None  # a block of them all is kept
@@ -68,7 +68,7 @@ class _ClassSums(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         units, lengths, weights, labels, sums = ctx.saved_tensors
         of_cosines, of_sums = grads[0][None], grads[1] * ctx.scale
-        grad_items = torch.zeros_like(units)
+        grad_items = None if ctx.only else torch.zeros_like(units)
         grad_weights = None if ctx.only else torch.empty_like(weights)
         with exactly(units.device):
             for block in ctx.blocks:
@@ -79,12 +79,13 @@ class _ClassSums(torch.autograd.Function):
                     slope = (tile.s - sums[block, None]).exp_().mul_(of_sums[block, None])
                 # Where there is nothing to sum, all entries are own ones, and their NaN goes too.
                 tile.replace(slope, of_cosines)
-                grad_items.addmm_(slope.T, tile.units)
-                part = _across(slope @ units, tile.units, tile.lengths)
-                if grad_weights is None:
-                    grad_weights = part
+                of_tile = _across(slope @ units, tile.units, tile.lengths)
+                if grad_items is None or grad_weights is None:
+                    grad_items, grad_weights = slope.T @ tile.units, of_tile
                 else:
-                    grad_weights[block] = part
+                    grad_items.addmm_(slope.T, tile.units)
+                    grad_weights[block] = of_tile
+            assert grad_items is not None  # of no class, there is no loss
             return _across(grad_items, units, lengths), grad_weights, None, None, None
 
 
@@ -99,7 +100,7 @@ class _Tile:
     def __init__(
         self, items: Tensor, weights: Tensor, labels: Tensor, block: slice, scale: float
     ) -> None:
-        self.units, self.lengths = _units(weights[block].to(items.dtype))
+        self.units, self.lengths = _units(part(weights, block).to(items.dtype))
         self.s = (self.units @ items.T).mul_(scale)
         self._row, self._inside = labels[None], None
         if len(self.units) < len(weights):
@@ -131,5 +132,5 @@ def _across(slope: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
 
     It takes the place of the slope that is given.
     """
-    along = torch.linalg.vecdot(slope, units)[:, None]
+    along = (slope * units).sum(dim=1, keepdim=True)
     return slope.addcmul_(along, units, value=-1).div_(lengths)
