@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from msiam.data.sources import Source
 from msiam.data.streams import Stream, open_stream
 from msiam.embed_parts import Parts
 from msiam.errors import RecipeError
+from msiam.gallery.building import MOST_KEPT
 from msiam.gallery.ids import check_ids, record_ids
 from msiam.progress import items_bar
 from msiam.run.run import QUIET
@@ -78,6 +80,7 @@ def embed_table(
         raise RecipeError(f"{out}: embeddings are written as .parquet; found '{out.suffix}'")
     stream = open_stream(table)
     stream.require(column)
+    how = dataclasses.replace(how, keep=how.keep and len(stream) <= MOST_KEPT)
     weights = model.tower_of(column).parameters()
     half = use_bf16(how.precision, next((w.device for w in weights), torch.device("cpu")))
     state = {

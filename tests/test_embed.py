@@ -191,3 +191,18 @@ def test_of_very_many_rows_that_are_left_out_some_are_named(model, tmp_path, mon
     written = embed_table(model, LONG, tmp_path / "v.parquet", "text")
     assert (written.count, written.left_out) == (16, 4)
     assert [row for row, _ in written.rejected] == [2, 7, 12]
+
+
+def test_vectors_of_a_table_too_long_for_it_are_not_kept(model, tmp_path, monkeypatch):
+    kept = []
+    one = Model.embed
+
+    def embedded(*arguments):
+        kept.append(arguments[-1].keep)
+        return one(*arguments)
+
+    monkeypatch.setattr(Model, "embed", embedded)
+    for most in (20, 19):
+        monkeypatch.setattr(embed, "MOST_KEPT", most)
+        embed_table(model, LONG, tmp_path / "v.parquet", "text")
+    assert kept == [True, False]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Rows in memory at once, whatever the length of the table.
 ROWS = 2048
+#: The rows of a table whose frozen vectors are kept for the next time. What is kept is found by
+#: keys in memory, which for any number of rows there is none.
+MOST_KEPT = 1 << 20
 
 Progress = Callable[[int], None]
 
@@ -75,8 +78,8 @@ def build_gallery(
     check_column(model, column)
     kind: type[Backend] = registry().find("backend", backend).load()
     parsed = parse_options(kind, options, f"backend {backend}")
-    how = How(precision=precision, keep=True)
     table = open_stream(source)
+    how = How(precision=precision, keep=len(table) <= MOST_KEPT)
     table.require(column)
     check_ids(table, id_column, folder)
     columns = record_columns(table, id_column)

@@ -83,14 +83,15 @@ def test_pictures_come_in_chunks_and_are_not_kept(toy, tmp_path, monkeypatch):
     assert b"pixels" not in next((tmp_path / "g").glob("catalogue*")).read_bytes()
 
 
-def test_in_which_precision_it_is_embedded(toy, tmp_path):
+def test_in_which_precision_it_is_embedded_and_what_is_kept(toy, tmp_path, monkeypatch):
     found = []
-    for precision in ("fp32", "bf16"):
+    for precision, most in (("fp32", len(ROWS)), ("bf16", len(ROWS) - 1)):
+        monkeypatch.setattr(building, "MOST_KEPT", most)
         model = toy.Toy()
         embed = model.embed
         model.embed = lambda *rest, embed=embed: found.append(rest[-1]) or embed(*rest)
         Gallery.build(model, ROWS, "text", tmp_path / precision, precision=precision)
-    assert [(how.precision, how.keep) for how in found] == [("fp32", True), ("bf16", True)]
+    assert [(how.precision, how.keep) for how in found] == [("fp32", True), ("bf16", False)]
     with pytest.raises(RecipeError, match="precision: found 'int8'"):
         Gallery.build(toy.Toy(), ROWS, "text", tmp_path / "no", precision="int8")
 
