@@ -177,12 +177,18 @@ class _SoftmaxCost(torch.autograd.Function):
         own, of_rows = a.new_empty(n), a.new_empty(n)
         of_columns = None if c is None else b.new_empty(m)
         s, level = own, True
+        alone = len(tiles) == 1 and c is None  # then, a row's share of its sum is all that is kept
         with exactly(a.device):
             for tile in tiles:
                 i, j = tile
                 s = (part(a, i) @ part(b, j).T).mul_(scale)
                 offset, crossed = diagonal(tile)
                 own[crossed] = s.diagonal(offset)
+                if alone:
+                    known.fill(s, tile)
+                    most, s = s.amax(dim=1), s.softmax(dim=1)
+                    of_rows = most - s.amax(dim=1).log_()
+                    break
                 level &= (even := is_even(s))  # then, exp once for rows and columns alike
                 known.fill(s, tile)
                 if even:
@@ -195,7 +201,7 @@ class _SoftmaxCost(torch.autograd.Function):
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
                 cost += c @ (of_columns - own)
-        ctx.known, ctx.level = known, level
+        ctx.known, ctx.level, ctx.alone = known, level, alone
         only = s if len(tiles) == 1 else None  # no need to make it again
         ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
         return cost
@@ -208,7 +214,7 @@ class _SoftmaxCost(torch.autograd.Function):
         factor = scale * grads[0]
         r, c = r * factor, c if c is None else c * factor
         on_diagonal = r if c is None else r + c
-        if ctx.level:
+        if ctx.level and not ctx.alone:
             r = r * of_rows.neg().exp_()
             c = c if c is None else c * of_columns.neg().exp_()
         with exactly(a.device):
