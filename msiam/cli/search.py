@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from msiam.cli.console import output, print_json
 
 if TYPE_CHECKING:
     from msiam.gallery.gallery import Hit
+    from msiam.towers.inference import Precision
 
 
 def search(
@@ -28,13 +29,16 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="The run, where it is not where the gallery was built.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 (faster where the machine has it), or auto.")
+    ] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Find what is nearest to each query: texts or pictures, whichever the towers read."""
     from msiam.run import open_gallery
 
     opened = open_gallery(gallery, run)
-    found = opened.search(queries, k=k, column=column)
+    found = opened.search(queries, k=k, column=column, precision=cast("Precision", precision))
     assert opened.model is not None  # open_gallery has brought it
     columns = list(dict.fromkeys([opened.manifest.column, *opened.model.columns]))
     if json:

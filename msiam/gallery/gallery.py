@@ -168,14 +168,21 @@ class Gallery:
 
     @overload
     def search(
-        self, query: list[Any], k: int = 10, *, column: str | None = None
+        self,
+        query: list[Any],
+        k: int = 10,
+        *,
+        column: str | None = None,
+        precision: Precision = "fp32",
     ) -> list[list[Hit]]: ...
 
     @overload
-    def search(self, query: Any, k: int = 10, *, column: str | None = None) -> list[Hit]: ...
+    def search(
+        self, query: Any, k: int = 10, *, column: str | None = None, precision: Precision = "fp32"
+    ) -> list[Hit]: ...
 
     def search(
-        self, query: Any, k: int = 10, *, column: str | None = None
+        self, query: Any, k: int = 10, *, column: str | None = None, precision: Precision = "fp32"
     ) -> list[Hit] | list[list[Hit]]:
         """The records nearest to a query, the best first.
 
@@ -187,6 +194,7 @@ class Gallery:
             query: one item of the model, or a list of items.
             k: how many hits; all records where there are fewer.
             column: the model's column that reads the query; None: as said above.
+            precision: of embedding the queries; as ``Model.encode``.
 
         Returns:
             For one query a list of ``Hit``; for a list of queries a list of such lists.
@@ -198,13 +206,13 @@ class Gallery:
         if isinstance(query, np.ndarray):
             raise GalleryError("search: found an array; search_vectors takes embeddings")
         if not isinstance(query, list):
-            return self.search([query], k, column=column)[0]
+            return self.search([query], k, column=column, precision=precision)[0]
         if self.model is None:
             raise GalleryError(
                 f"{self.folder}: was opened without a model; open it with the one that made it, "
                 "Gallery.open(folder, model), or use search_vectors"
             )
-        return self.search_vectors(self._embed(self.model, query, column), k)
+        return self.search_vectors(self._embed(self.model, query, column, precision), k)
 
     def search_vectors(self, vectors: Any, k: int = 10) -> list[list[Hit]]:
         """The records nearest to each of the vectors, (q, dim), the best first.
@@ -236,15 +244,22 @@ class Gallery:
         """The ids and records at n positions."""
         return self._catalogue.take(positions)
 
-    def _embed(self, model: Embedder, queries: list[Any], column: str | None) -> np.ndarray:
+    def _embed(
+        self, model: Embedder, queries: list[Any], column: str | None, precision: Precision
+    ) -> np.ndarray:
         """Embed queries, each through its column, in their order: (q, dim)."""
+        how: dict[str, Any] = {}
+        if precision != "fp32":
+            from msiam.towers.inference import How  # and torch, which not every model needs
+
+            how["how"] = How(precision=precision)
         if column is not None:
             check_column(model, column)
         columns = [column or model.column_for(query, self.manifest.column) for query in queries]
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
         for name in dict.fromkeys(columns):
             rows = [row for row, other in enumerate(columns) if other == name]
-            embedded, rejected = model.embed(name, [queries[row] for row in rows])
+            embedded, rejected = model.embed(name, [queries[row] for row in rows], **how)
             if rejected:
                 number, reason = rejected[0]
                 raise GalleryError(f"query {queries[rows[number]]!r:.80}: {reason}")

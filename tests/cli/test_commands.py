@@ -113,7 +113,9 @@ def test_index_search_and_embed(msiam: Command, workplace: Path) -> None:
     best = answer["hits"][0]
     assert best["record"]["question1"] == "where is the blue boat"
     assert best["score"] > 0.999
-    table = msiam("search", "runs/pairs/gallery", "where is the blue boat", "-k", 1)
+    table = msiam(
+        "search", "runs/pairs/gallery", "where is the blue boat", "-k", 1, "--precision", "bf16"
+    )
     assert best["id"] in table.stdout
     assert "question2" in table.stdout  # what else of the model's the record has
 

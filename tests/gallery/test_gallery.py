@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msiam.errors import GalleryError, PluginError
+from msiam.errors import GalleryError, PluginError, RecipeError
 from msiam.gallery.building import Embedder
 from msiam.gallery.gallery import Gallery, Hit
 from msiam.gallery.manifest import Manifest, commit
@@ -74,6 +74,20 @@ def test_a_text_goes_through_the_other_column_of_texts(toy, tmp_path, column, ot
     assert gallery.search(texts[0]) == hits
     assert gallery.search(texts[0], column=column) != hits
     assert gallery.search(texts[0], column=column)[0].score == pytest.approx(1)
+
+
+def test_in_which_precision_queries_are_embedded(gallery, monkeypatch):
+    found = []
+    embed = gallery.model.embed
+    monkeypatch.setattr(
+        gallery.model, "embed", lambda *a, **k: found.append(k.get("how")) or embed(*a, **k)
+    )
+    gallery.search("a moon", precision="bf16")
+    gallery.search(["a moon"], precision="auto")
+    gallery.search("a moon")
+    assert [how and how.precision for how in found] == ["bf16", "auto", None]
+    with pytest.raises(RecipeError, match="precision: found 'half'; give auto, fp32 or bf16"):
+        gallery.search("a moon", precision="half")
 
 
 def test_more_hits_than_records_gives_all_of_them(gallery):
