@@ -46,14 +46,11 @@ class Contrastive(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         left, right = widened(*embeddings.values())
-        apart = left - right
-        distance = apart.norm(dim=1)  # its gradient at zero distance is zero, not NaN
-        pull = apart.pow(2).sum(dim=1)
-        push = (self.options.margin - distance).clamp(min=0).pow(2)
+        distance = (left - right).norm(dim=1)  # its gradient at zero distance is zero, not NaN
         same = targets.positive(len(left), left.device)
-        cost = pull.where(same, push)
-        weight = torch.ones_like(cost)
+        cost = distance.where(same, (self.options.margin - distance).relu()).square()
+        half = 0.5 if self.options.halves else 1.0
         if self.options.balanced:
-            weight /= same.sum().where(same, (~same).sum())  # one over the rows of a row's kind
-        mean = (cost * weight).sum() / weight.sum().clamp(min=1)
-        return mean * (0.5 if self.options.halves else 1.0)
+            weight = 1 / same.sum().where(same, (~same).sum())  # one over the rows of a row's kind
+            return half * (cost @ weight / weight.sum().clamp(min=1))
+        return cost.sum() * (half / max(len(cost), 1))
