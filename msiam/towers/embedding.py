@@ -11,13 +11,13 @@ import numpy as np
 
 from msiam.towers.encoder import Encoder, Rejected
 from msiam.towers.encoding import Progress as Progress
-from msiam.towers.encoding import run_features
+from msiam.towers.encoding import run_features, run_items
 from msiam.towers.feature_cache import prepare_kept
 from msiam.towers.frozen import Frozen
 from msiam.towers.inference import EXACT, How
 from msiam.towers.tower import Tower
 
-#: Rows prepared at once, so that the features of a long table never sit in memory together.
+#: Items of a frozen encoder embedded at once.
 CHUNK = 4096
 
 
@@ -71,27 +71,20 @@ def embed_items(
         The embeddings of the readable items, (m, dim) float32, in order, and for each other item
         its number and the reason.
     """
-    vectors: list[np.ndarray] = []
-    rejected: list[tuple[int, str]] = []
-    for start, chunk in chunks(items):
-        chunk = [located(item, root, tower.encoder) for item in chunk]
-        good = []
-        for number, feature in enumerate(_prepared(tower.encoder, chunk, how)):
-            if isinstance(feature, Rejected):
-                rejected.append((start + number, feature.reason))
-            else:
-                good.append(feature)
-        vectors.append(embed_features(tower, good, progress, how))
-    empty = np.empty((0, tower.dim), dtype=np.float32)
-    return np.concatenate([empty, *vectors]), rejected
-
-
-def _prepared(encoder: Encoder, items: Sequence[Any], how: How) -> list[np.ndarray | Rejected]:
+    encoder = tower.encoder
+    items = [located(item, root, encoder) for item in items]
     if not isinstance(encoder, Frozen):
-        return encoder.prepare(items)
+        return run_items(tower, encoder, items, tower.dim, progress, how)
     # Only exact vectors are kept.
     kept = how.keep and how.precision == "fp32"
-    return prepare_kept(encoder, items) if kept else encoder.embed(items, how)
+    vectors = [np.empty((0, tower.dim), np.float32)]
+    rejected: list[tuple[int, str]] = []
+    for start, chunk in chunks(items):
+        found = prepare_kept(encoder, chunk) if kept else encoder.embed(chunk, how)
+        rejected += [(start + n, f.reason) for n, f in enumerate(found) if isinstance(f, Rejected)]
+        readable = [feature for feature in found if not isinstance(feature, Rejected)]
+        vectors.append(embed_features(tower, readable, progress, how))
+    return np.concatenate(vectors), rejected
 
 
 def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from msiam.towers.encoder import Batch, Encoder, Rejected
-from msiam.towers.encoding import run_features
+from msiam.towers.encoding import run_items
 from msiam.towers.inference import EXACT, How
 
 
@@ -57,10 +57,9 @@ class Frozen(Encoder):
 
     def embed(self, items: Sequence[Any], how: How) -> list[np.ndarray | Rejected]:
         """The other's vectors, (d,) each, or why an item cannot be read."""
-        found = self.encoder.prepare(items)
-        readable = [feature for feature in found if not isinstance(feature, Rejected)]
-        vectors = iter(run_features(self.encoder, self.encoder, readable, self.dim, how=how))
-        return [f if isinstance(f, Rejected) else next(vectors) for f in found]
+        vectors, rejected = run_items(self.encoder, self.encoder, items, self.dim, how=how)
+        reasons, read = dict(rejected), iter(vectors)
+        return [Rejected(reasons[n]) if n in reasons else next(read) for n in range(len(items))]
 
     def collate(self, features: Sequence[np.ndarray]) -> Batch:
         return {"vectors": torch.from_numpy(np.stack(features))}
