@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
-import torch
 from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
