@@ -1,11 +1,13 @@
 """Texts of a batch packed end to end: linears and norms meet real tokens alone, and no padding.
 
-Attention goes by runs of texts of one length, each a plain batch without a mask. It is computed in
-float32 even where the rest is bfloat16, which makes it faster on a CPU, and never worse.
+Attention goes by blocks of short texts of like length, otherwise by runs of texts of one length,
+each a plain batch. It is computed in float32 even where the rest is bfloat16, which makes it faster
+on a CPU, and never worse.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,8 +16,19 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from msiam_transformer.attention import Attention, Blocks, Runs
+
 NAME = "msiam_packed"
-Runs = list[tuple[int, int]]  # of texts of one length, in order: how many, how long
+SHORT = 64  # tokens; of longer texts, blocks are faster than PyTorch's attention with dropout alone
+
+
+class Sealed:
+    """Runs that torch.compile does not look into: to it, others would be another program."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.longest = max(long for _, long in runs)
+        self.blocks = cache(lambda heads: Blocks(runs, heads))
 
 
 def pack(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Runs, Tensor]:
@@ -49,20 +62,53 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    runs: Runs | None = None,
+    sealed: Sealed | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """Attention of packed texts, each to itself alone: (1, heads, N, d) to (1, N, heads, d).
 
-    Without ``runs`` it is the attention that transformers takes for padded texts.
+    Without runs it is the attention that transformers takes for padded texts.
+
+    Args:
+        sliding_window: a token attends to those that are fewer places away; None: to all.
     """
-    if runs is None:
+    if sealed is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
-    mixed = [unpack(states[0].transpose(0, 1).float(), runs) for states in (query, key, value)]
+    states = query, key, value
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    seen = sliding_window is None or sealed.longest <= sliding_window
+    of_like_shape = query.shape == key.shape == value.shape and query.device.type == "cpu"
+    if seen and of_like_shape and (dropout or sealed.longest <= SHORT):
+        return _attend_blocks(*states, sealed, scale, dropout), None
+    return _attend_runs(*states, sealed, scale, dropout, sliding_window), None
+
+
+@torch.compiler.disable
+def _attend_blocks(
+    query: Tensor, key: Tensor, value: Tensor, sealed: Sealed, scale: float, dropout: float
+) -> Tensor:
+    flat = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
+    found: Tensor = Attention.apply(*flat, sealed.blocks(query.shape[1]), scale, dropout)
+    return found[None]
+
+
+@torch.compiler.disable
+def _attend_runs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sealed: Sealed,
+    scale: float,
+    dropout: float,
+    window: int | None,
+) -> Tensor:
+    flat = (states.squeeze(0).transpose(0, 1).float() for states in (query, key, value))
+    mixed = [unpack(states, sealed.runs) for states in flat]
     found = []
     with torch.autocast(query.device.type, enabled=False):
         for q, k, v in zip(*mixed, strict=True):
@@ -70,11 +116,20 @@ def attend(
                 q.transpose(1, 2),
                 k.transpose(1, 2),
                 v.transpose(1, 2),
+                attn_mask=_near(q.shape[1], window, q.device),
                 dropout_p=dropout,
-                scale=scaling,
+                scale=scale,
             )
             found.append(states.transpose(1, 2).flatten(0, 1))
-    return torch.cat(found)[None].to(query.dtype), None
+    return torch.cat(found)[None].to(query.dtype)
+
+
+def _near(long: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which places (long, long) see which, if not all of them see all."""
+    if window is None or long <= window:
+        return None
+    places = torch.arange(long, device=device)
+    return (places[:, None] - places).abs() < window
 
 
 AttentionInterface.register(NAME, attend)
@@ -114,4 +169,5 @@ def first_place(model: PreTrainedModel) -> int | None:
 
 def run(model: PreTrainedModel, tokens: Tensor, places: Tensor, runs: Runs) -> Tensor:
     """The states of packed tokens: (N, d)."""
-    return model(input_ids=tokens, position_ids=places, runs=runs).last_hidden_state[0]
+    found = model(input_ids=tokens, position_ids=places, sealed=Sealed(runs))
+    return found.last_hidden_state[0]

@@ -66,6 +66,30 @@ def test_packed_and_padded_agree_in_value_and_gradient(kind, first):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("window", [2, 4, 30])
+def test_texts_longer_than_a_window_are_seen_through_it(window):
+    made = model("modernbert", local_attention=window, num_hidden_layers=4)
+    assert packed.first_place(made) == 0
+    tokens, mask = batch(LENGTHS)
+    flat, places, runs, order = packed.pack(tokens, mask)
+    found = packed.run(made, flat, places, runs)
+    wanted = made(input_ids=tokens, attention_mask=mask).last_hidden_state[order][
+        mask[order].bool()
+    ]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [[3, 7, 9], [3, 70, 90]])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_short_texts_go_by_blocks_and_so_do_long_ones_with_dropout(lengths, dropout):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, sum(lengths), 4, requires_grad=True)
+    sealed = packed.Sealed([(1, long) for long in lengths])
+    found, _ = packed.attend(torch.nn.Module(), query, key, value, None, sealed, dropout=dropout)
+    by_blocks = "Attention" in str(found.grad_fn.next_functions)
+    assert by_blocks == (dropout > 0 or max(lengths) <= packed.SHORT)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "mpnet", "t5"])
 def test_a_model_that_cannot_be_packed_is_padded(kind):
     made = model(kind)
