@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +14,26 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from msiam.data.batches import Collator
 from msiam.data.samplers import BatchSampler
-from msiam.errors import TrainingError
+from msiam.errors import RecipeError, TrainingError, one_of
 from msiam.losses.base import Loss
 from msiam.recipe import Train
 from msiam.towers.inference import use_bf16
 from msiam.towers.model import pick_device
 from msiam.training import processes
+from msiam.training.cpu import FastLayers, memory_kept
 from msiam.training.objective import Objective
 
 
 class Trainer(transformers.Trainer):
-    """transformers.Trainer, fed by a batch sampler, and evaluated by a function of ours."""
+    """transformers.Trainer, fed by a batch sampler, and evaluated by a function of ours.
+
+    Args:
+        fast: layers that a CPU has a faster way for go that way; not where they are compiled.
+    """
 
     def __init__(
         self,
@@ -35,6 +42,7 @@ class Trainer(transformers.Trainer):
         collator: Collator,
         sampler: BatchSampler,
         validate: Callable[[], dict[str, float]],
+        fast: bool = True,
         **options: Any,
     ) -> None:
         # The eval_dataset has only to be there: evaluate() asks ``validate`` and reads none of it.
@@ -43,6 +51,15 @@ class Trainer(transformers.Trainer):
         self.objective: Objective = objective
         self.sampler = sampler
         self.validate = validate
+        self.fast = FastLayers(objective) if fast else contextlib.nullcontext
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with memory_kept():
+            return super().train(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.fast():
+            return super().training_step(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(
@@ -89,9 +106,8 @@ class Trainer(transformers.Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(
-                parameter_groups(self.objective, self.args), lr=self.args.learning_rate, fused=True
-            )
+            make, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = make(parameter_groups(self.objective, self.args), **options)
         return self.optimizer
 
 
@@ -119,6 +135,29 @@ def parameter_groups(objective: Objective, args: Any) -> list[dict[str, Any]]:
     return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
 
 
+def check_optimizer(name: str) -> None:
+    """Whether transformers has an optimizer, and this machine what it needs.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    known = [known.value for known in OptimizerNames if not known.value.startswith(NEED_MORE)]
+    if name not in known:
+        raise RecipeError(f"train.optimizer: there is no '{name}'; {one_of(name, known)}")
+    arguments = transformers.TrainingArguments(output_dir="unused", optim=name, report_to="none")
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments)
+    except (ImportError, ValueError) as error:
+        raise RecipeError(
+            f"train.optimizer: {name} cannot be had here ({' '.join(str(error).split())[:160]}); "
+            "adamw_torch_fused, adafactor, sgd, adagrad and rmsprop need nothing else"
+        ) from error
+
+
+#: Optimizers that need to know layers by name, or to be told before each evaluation.
+NEED_MORE = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
+
+
 def training_arguments(
     settings: Train, folder: Path, steps_per_epoch: int, metric: str, resumed: bool = False
 ) -> transformers.TrainingArguments:
@@ -133,6 +172,7 @@ def training_arguments(
         weight_decay=settings.weight_decay,
         warmup_steps=math.ceil(settings.warmup * steps),
         lr_scheduler_type=SCHEDULES[settings.schedule],
+        optim=settings.optimizer,
         bf16=use_bf16(settings.precision, pick_device()),
         use_cpu=not torch.accelerator.is_available(),
         eval_strategy=IntervalStrategy.STEPS,
