@@ -70,9 +70,11 @@ class FeatureCache:
         if key in self._fresh:
             return self._fresh[key]
         batch, row = self._places[key]
-        kind, shape, array = (batch.column(name)[row] for name in ("kind", "shape", "array"))
-        flat = np.frombuffer(array.as_buffer(), dtype=kind.as_py())
-        return flat.reshape(shape.as_py())
+        kind, shape = (batch.column(name)[row].as_py() for name in ("kind", "shape"))
+        # Of a single value, Arrow would make a copy in memory.
+        _, ends, data = batch.column("array").buffers()
+        start, stop = np.frombuffer(ends, np.int64, 2, 8 * row).tolist()
+        return np.frombuffer(data[start:stop], kind).reshape(shape)
 
     def __setitem__(self, key: bytes, array: np.ndarray) -> None:
         self._fresh[key] = array
@@ -92,7 +94,7 @@ class FeatureCache:
             pa.array(list(self._fresh), pa.binary(16)),
             pa.array([array.dtype.str for array in arrays]),
             pa.array([array.shape for array in arrays], pa.list_(pa.int32())),
-            pa.array([array.tobytes() for array in arrays], pa.large_binary()),
+            _joined(arrays),
         ]
         file = self.folder / f"{uuid.uuid4().hex}.arrow"
         try:
@@ -117,6 +119,14 @@ class FeatureCache:
         for batch in batches:
             for row, key in enumerate(batch.column("key").to_pylist()):
                 self._places[key] = batch, row
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> pa.LargeBinaryArray:
+    """The bytes of each array, put together with one copy: there may be many of them."""
+    flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+    ends = np.cumsum([0, *map(len, flat)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.concatenate(flat))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(flat), buffers)
 
 
 def prepare_kept(

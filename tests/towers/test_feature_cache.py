@@ -70,6 +70,17 @@ def test_arrays_come_back_as_they_were(found, tmp_path_factory):
         assert b"x" * 16 not in again
 
 
+def test_what_is_written_lies_in_its_file_and_is_not_copied(tmp_path):
+    cache = FeatureCache(tmp_path)
+    for number in range(3):
+        cache[bytes([number]) * 16] = np.full((50, 2), number, np.int16)
+    cache.flush()
+    for number in range(3):
+        first, second = cache[bytes([number]) * 16], cache[bytes([number]) * 16]
+        assert np.shares_memory(first, second) and not first.flags.writeable
+        assert (first == number).all()
+
+
 def test_an_item_is_prepared_once(place, tower, texts, monkeypatch):
     counting = Counting(tower.encoder, monkeypatch)
     items = [texts[0], None, texts[1], "", texts[0] + "a"]
@@ -192,7 +203,9 @@ def test_items_of_different_content_have_different_keys():
 def test_a_damaged_file_is_removed_and_its_items_prepared_again(place, tower, texts):
     first = prepare_kept(tower.encoder, texts)
     (file,) = place.rglob("*.arrow")
-    file.write_bytes(file.read_bytes()[:40])
+    content = file.read_bytes()
+    file.unlink()  # what has been found lies in it, and stays
+    file.write_bytes(content[:40])
     feature_cache._opened.cache_clear()  # as another process would find it
     for one, other in zip(first, prepare_kept(tower.encoder, texts), strict=True):
         np.testing.assert_array_equal(one, other)
