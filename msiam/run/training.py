@@ -26,6 +26,7 @@ from msiam.evaluation.measure import build_evaluators, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
 from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
+from msiam.progress import items_bar
 from msiam.recipe import Recipe
 from msiam.run.facts import facts, introduce
 from msiam.run.folder import RunFolder
@@ -35,10 +36,11 @@ from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
 from msiam.towers.model import Model, pick_device
 from msiam.training import processes
 from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before
+from msiam.training.layers import check_layers, equipped
 from msiam.training.objective import Objective, build_loss
 from msiam.training.pace import KeepPace
-from msiam.training.progress import ShowProgress, items_bar
-from msiam.training.trainer import Trainer, training_arguments
+from msiam.training.progress import ShowProgress
+from msiam.training.trainer import Trainer, check_optimizer, training_arguments
 
 
 def train(
@@ -97,6 +99,7 @@ def train(
         model = what if isinstance(what, Model) else Model(recipe.towers, recipe.columns)
         objective = build_loss(recipe.loss, model, recipe.data.targets)
         evaluators = build_evaluators(recipe.evaluate)
+        check_optimizer(recipe.train.optimizer)
         recipe = resolved(recipe, model, objective, evaluators)
         if resume:
             if Recipe.read(place.recipe) != recipe:
@@ -137,6 +140,7 @@ def _train(
     console: Console,
 ) -> Run:
     _give_weights(model, parts, place, resume)
+    notes = check_layers(model, recipe.train)
     model.to(pick_device())  # where frozen encoders run before training begins
     introduce(model, parts, recipe.train, console)
     digest = parts.digest()
@@ -144,7 +148,7 @@ def _train(
     with processes.main_first(), tempfile.TemporaryDirectory() as scratch:
         rejected = place.rejected if main else Path(scratch) / place.rejected.name
         prepare_items(parts, model, rejected, allow_rejected, console)
-    for note in parts.notes:
+    for note in (*parts.notes, *notes):
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 
     share = (processes.rank(), processes.count())
@@ -215,6 +219,7 @@ def _optimise(
         Collator(examples, model.columns, parts.items, model.encoders, settings.chunk),
         sampler,
         validate,
+        fast=not settings.compile,
         callbacks=callbacks,
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -222,7 +227,7 @@ def _optimise(
         transformers.set_seed(settings.seed + processes.rank())  # dropout of its own
     if checkpoint and trainer.take_finished(checkpoint):
         return trainer.state.log_history
-    with progress:
+    with progress, equipped(model, settings):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
 

@@ -73,6 +73,14 @@ class Encoder(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """A batch of B items to their vectors, (B, d)."""
 
+    def layers(self) -> Sequence[nn.Module]:
+        """The parts that run one after another, each once a batch, first to last.
+
+        ``train.compile`` and ``train.gradient_checkpointing`` apply to these. An encoder that names
+        none does without.
+        """
+        return ()
+
     def fit(self, items: Iterable[Any]) -> None:
         """Learn from the training items, or load pretrained weights; build every parameter."""
 

@@ -65,7 +65,7 @@ class _TwoPasses(torch.autograd.Function):
         parameters = ctx.saved_tensors
         sums: list[Tensor | None] = [None] * len(parameters)
         start = 0
-        with _random_as_before(gradient.device), _statistics_kept(ctx.tower):
+        with _random_as_before(gradient.device), statistics_kept(ctx.tower):
             for chunk, state in zip(ctx.chunks, ctx.random, strict=True):
                 _set_random_state(gradient.device, state)
                 with torch.enable_grad(), torch.autocast(**ctx.autocast):
@@ -107,17 +107,19 @@ def _random_as_before(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
+def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Batch norms that train normalise inside as ever, and leave their running statistics."""
     moving: list[Any] = [
         norm
         for norm in module.modules()
         if norm.training and getattr(norm, "track_running_stats", False)
     ]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in moving]
     for norm in moving:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in moving:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(moving, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)

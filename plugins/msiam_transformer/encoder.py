@@ -174,6 +174,11 @@ class TransformerEncoder(Encoder):
         # The weights' own precision again: what comes behind has it, too.
         return vectors.to(self.model.dtype)
 
+    def layers(self) -> Sequence[nn.Module]:
+        number = getattr(self.model.config, "num_hidden_layers", None)
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
+        return next((list(blocks) for blocks in lists if len(blocks) == number), [])
+
     def cost(self, feature: np.ndarray) -> int:
         return len(feature)
 

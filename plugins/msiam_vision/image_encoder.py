@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from msiam import Encoder, Options, Rejected
 from msiam_vision import images
 from msiam_vision.augment import NOTHING, Augmentation, augment, centre
+from msiam_vision.layers import layers_of
 
 Channels = tuple[float, ...]
 
@@ -69,6 +70,9 @@ class ImageEncoder(Encoder):
 
     def restore(self, folder: Path) -> None:
         self.network = self.build()
+
+    def layers(self) -> Sequence[nn.Module]:
+        return layers_of(self.network)
 
     @property
     def channels(self) -> int:

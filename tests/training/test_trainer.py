@@ -50,6 +50,11 @@ RECIPES = {
         TRAIN,
         {"name": "memory", "loss": "infonce", "size": 40},
     ),
+    "compiled and computed twice": (
+        {"a": "one", "b": "one"},
+        {"one": PIECES | {"dropout": 0.1}},
+        TRAIN | {"compile": True, "gradient_checkpointing": True},
+    ),
     "killed in the end": ({"a": "one", "b": "one"}, {"one": WORDS}, TRAIN | {"evaluations": 1}),
 }
 SCRIPT = """
