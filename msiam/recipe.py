@@ -211,7 +211,11 @@ def apply_override(content: Any, override: str) -> None:
     for part in path:
         if isinstance(place, dict):
             place.setdefault(part, {})
+            if part in TERMS and isinstance(place[part], str):
+                place[part] = {"name": place[part]}
+        place = _only(place, part)
         place = place[_step(place, part, override)]
+    place = _only(place, last)
     step, value = _step(place, last, override), scalar(text)
     if len(path) == 2 and path[0] == "towers" and last == "encoder" and place.get(last) != value:
         for option in set(place) - KEPT:
@@ -219,9 +223,18 @@ def apply_override(content: Any, override: str) -> None:
     place[step] = value
 
 
+#: What may be given by its name alone.
+TERMS = ("loss", "evaluate", "sampler", "miner")
+
 #: What a tower keeps when its encoder is swapped. The rest, the learning rate and whether it is
 #: frozen as well, was chosen for the old one.
 KEPT = {"encoder", "dim", "head", "normalize"}
+
+
+def _only(place: Any, part: str) -> Any:
+    """The only term of a list, such as the loss that a run's recipe lists, if it may have a key."""
+    alone = isinstance(place, list) and len(place) == 1 and isinstance(place[0], dict)
+    return place[0] if alone and not part.lstrip("-").isdigit() else place
 
 
 def _step(place: Any, part: str, override: str) -> str | int:

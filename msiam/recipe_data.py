@@ -93,7 +93,7 @@ class Data(Options):
         if len(columns) == 1 and self.classes is None:
             return (
                 f"columns: found '{next(iter(columns))}' alone; one column learns from classes: "
-                "add 'classes: COLUMN' to data, or give the columns of a pair"
+                "add 'classes: COLUMN' to data (--classes COLUMN), or give the columns of a pair"
             )
         if self.split.by == "class" and self.classes is None:
             return "data.split.by: found 'class'; there are none without data.classes"
@@ -127,7 +127,7 @@ def _score_fault(score: Score, columns: Collection[str]) -> str | None:
     if len(columns) == 2 and score.same is None:
         return (
             "data.score.same: is missing, and has no default: from which score on does a pair "
-            "belong together? Write 'score: {column: ..., same: ...}'"
+            "belong together? Write 'score: {column: ..., same: ...}' (--score COLUMN=NUMBER)"
         )
     if len(columns) == 3 and score.same is not None:
         return (

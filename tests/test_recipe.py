@@ -351,6 +351,17 @@ def test_an_override_reaches_into_lists():
     }
 
 
+def test_an_only_loss_takes_keys_by_its_name_alone_or_in_a_list():
+    content = {"loss": "triplet", "train": {"sampler": "classes"}}
+    apply_override(content, "loss.miner=semi_hard")
+    apply_override(content, "train.sampler.per_class=8")
+    assert content["loss"] == {"name": "triplet", "miner": "semi_hard"}
+    assert content["train"] == {"sampler": {"name": "classes", "per_class": 8}}
+    content = {"loss": [{"name": "triplet"}]}  # as a run's recipe has it
+    apply_override(content, "loss.margin=2")
+    assert content == {"loss": [{"name": "triplet", "margin": 2}]}
+
+
 def test_another_encoder_drops_the_options_of_the_old_one():
     content = copy.deepcopy(RECIPE)
     apply_override(content, "towers.question.encoder=transformer")

@@ -100,7 +100,7 @@ def training_parts(
     }
 
     base = examples["table"]
-    notes = []
+    notes = _unused(tables["table"], model, data)
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns, by)
         notes += _dropped(tables["table"], "test", dropped, by)
@@ -127,6 +127,14 @@ def training_parts(
 def _share(asked: float, examples: Examples) -> float:
     """A share of the rows, where a number of rows may be asked for."""
     return asked if asked < 1 else asked / max(len(examples), 1)
+
+
+def _unused(table: Table, model: Model, data: Data) -> list[str]:
+    """Columns that nothing reads, in a sentence; one of them may have been meant as a label."""
+    said = [one.column for one in (data.label, data.score) if one is not None]
+    read = {*model.columns, *said, *(data.classes or {}).values()}
+    unused = [column for column in table.dataset.column_names if column not in read]
+    return [f"Columns that are not used: {', '.join(unused)}."] if unused else []
 
 
 def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:
@@ -179,7 +187,14 @@ def examples_of(
         same = labels(table, data.label.column, data.label.same)
     if data.score is not None:
         scored = scores(table, data.score.column)
-        same = None if data.score.same is None else scored >= data.score.same
+        if data.score.same is not None:
+            same = scored >= data.score.same
+            if key == "table" and (same.all() or not same.any()):
+                raise DataError(
+                    f"{table.name}: data.score.same: found {data.score.same:g}, but "
+                    f"'{data.score.column}' goes from {scored.min():g} to {scored.max():g}, so "
+                    f"that {'all' if same.any() else 'no'} pairs are the same; give one in between"
+                )
     if data.classes is not None:
         classed = {c: classes.numbers[key, c] for c in columns}
     numbers = {c: items[tower].numbers[key, c] for c, tower in columns.items()}

@@ -83,7 +83,7 @@ def draw_history(history: Sequence[Mapping[str, Any]], watched: str = "") -> dic
     metric = _series(history, f"eval_{watched.removeprefix('eval_')}")
     if len(metric) > 1:
         caption = f"{watched.removeprefix('eval_')} on validation, by epoch"
-        drawings[caption] = _figure(caption, _lines, {"": metric})
+        drawings[caption] = _figure(caption, _watched, metric)
     return drawings
 
 
@@ -176,6 +176,14 @@ def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:
     axes.spines.left.set_visible(False)
     axes.set_xticks(place, [f"k = {k:g}" for k in bars["k"]])
     axes.set(ylim=(0, 1.1), xlim=(-0.6, len(place) - 0.4))
+
+
+def _watched(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """A metric, with a ring around the best, whose weights were kept; of equal ones, the last."""
+    _lines(axes, {"": points})
+    x, y = max(reversed(points), key=lambda point: point[1])
+    axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", markeredgecolor=FIRST)
+    axes.annotate("kept", (x, y), (0, -14), textcoords="offset points", ha="center", color=MUTED)
 
 
 def _lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:

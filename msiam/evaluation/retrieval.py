@@ -46,11 +46,12 @@ class Retrieval(Evaluator):
     are the rows (a query that occurs in several rows counts as often), the gallery is the other
     column's distinct items, and ``Direction`` says what is relevant. A tie counts against the
     model: a relevant item ranks below all others of equal score, so that a model which embeds
-    everything alike finds nothing. ``mrr`` without a direction is the mean over the directions.
+    everything alike finds nothing. ``map`` without a direction is the mean over the directions,
+    and what training watches: of a single relevant item it is MRR, and of a class it asks for all.
     """
 
     Options: ClassVar[type[Options]] = RetrievalOptions
-    primary: ClassVar[str] = "mrr"
+    primary: ClassVar[str] = "map"
 
     def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:
         found = directions(embedded)
@@ -70,8 +71,8 @@ class Retrieval(Evaluator):
             curves[f"{direction.query} → {direction.gallery}"] = self._bars(figures)
             right = "one of the same class," if embedded.examples.classed else "the right one"
             sentences.append(_sentence(direction, right, figures, sorted({min(ks), max(ks)})))
-        mrr = float(np.mean([metrics[f"{direction.name}/mrr"] for direction in found]))
-        return Result({"mrr": mrr, **metrics}, {"recall": curves}, " ".join(sentences))
+        both = float(np.mean([metrics[f"{direction.name}/map"] for direction in found]))
+        return Result({"map": both, **metrics}, {"recall": curves}, " ".join(sentences))
 
     def _measure(self, direction: Direction, ranks: Ranks) -> dict[str, float]:
         weights = direction.weights

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import transformers
 from rich.console import Console
 
 from msiam.data.parts import Parts
@@ -36,8 +35,27 @@ def introduce(model: Model, parts: Parts, settings: Train, console: Console) -> 
             )
 
 
+def conclude(state: transformers.TrainerState, metric: str, console: Console) -> None:
+    """Say which step's weights are kept, and warn where training made nothing better."""
+    key, best = f"eval_{metric}", state.best_metric
+    if best is None or state.best_global_step is None:
+        return
+    console.print(
+        f"  kept: step {state.best_global_step:,} of {state.global_step:,}, the best on validation",
+        highlight=False,
+    )
+    before = [entry[key] for entry in state.log_history if key in entry and entry["step"] == 0]
+    if before and best <= before[0]:
+        console.print(
+            f"training made nothing better: validation {metric} was {before[0]:.4f} before it, and "
+            f"{best:.4f} at best; try another train.learning_rate, or another loss",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
 def facts(
-    parts: Parts, model: Model, history: list[dict[str, Any]], seconds: float
+    parts: Parts, model: Model, state: transformers.TrainerState, seconds: float
 ) -> dict[str, float]:
     """What the training was, for metrics.json."""
     sizes = {f"{part}_rows": len(examples) for part, examples in parts.examples.items()}
@@ -45,6 +63,7 @@ def facts(
         **sizes,
         "rejected_rows": len(parts.rejected),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": max((entry.get("step", 0) for entry in history), default=0),
+        "steps": state.global_step,
+        "kept_step": state.best_global_step or state.global_step,
         "seconds": round(seconds, 1),
     }

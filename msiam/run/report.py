@@ -59,6 +59,11 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
     if parts.classes:
         counts = {part: len(rows.distinct_groups()) for part, rows in parts.examples.items()}
         facts["classes"] = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+    if made := run.metrics.get("training"):
+        facts["training"] = (
+            f"{made['steps']:,} steps in {made['seconds'] / 60:,.1f} minutes; the weights of step "
+            f"{made['kept_step']:,} were kept, the best on validation"
+        )
     return facts
 
 

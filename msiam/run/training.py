@@ -28,7 +28,7 @@ from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
 from msiam.progress import items_bar
 from msiam.recipe import Recipe
-from msiam.run.facts import facts, introduce
+from msiam.run.facts import conclude, facts, introduce
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
@@ -161,7 +161,7 @@ def _train(
     if main and not place.start.is_dir():
         # What fit learns need not be the same a second time, nor its source still be there.
         model.save(place.start)
-    history = _optimise(recipe, model, loss, evaluators, parts, sampler, place, keeper, console)
+    state = _optimise(recipe, model, loss, evaluators, parts, sampler, place, keeper, console)
     if not main:
         processes.wait()
         return load(place.path)
@@ -173,9 +173,9 @@ def _train(
         embedded = embed_part(model, parts, parts.held_out, progress)
     found = measure(evaluators, embedded, calibration)
     run = Run(place, model, recipe, dict(found.metrics), calibration)
+    run.metrics["training"] = facts(parts, model, state, keeper.seconds)
     watched = next(iter(evaluators.values())).primary
-    report_run(place.report, run, parts, found, history, watched)
-    run.metrics["training"] = facts(parts, model, history, keeper.seconds)
+    report_run(place.report, run, parts, found, state.log_history, watched)
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
     place.tidy()
@@ -197,8 +197,8 @@ def _optimise(
     place: RunFolder,
     keeper: KeepCheckpoints,
     console: Console,
-) -> list[dict[str, Any]]:
-    """Train ``model`` in place; returns the trainer's log, one dict an entry."""
+) -> transformers.TrainerState:
+    """Train ``model`` in place; returns what the trainer did."""
     settings, examples = recipe.train, parts.examples["train"]
     watched = next(iter(evaluators.values()))
 
@@ -225,11 +225,11 @@ def _optimise(
     trainer.remove_callback(transformers.PrinterCallback)
     if not processes.is_main():
         transformers.set_seed(settings.seed + processes.rank())  # dropout of its own
-    if checkpoint and trainer.take_finished(checkpoint):
-        return trainer.state.log_history
-    with progress, equipped(model, settings):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.state.log_history
+    if not (checkpoint and trainer.take_finished(checkpoint)):
+        with progress, equipped(model, settings):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    conclude(trainer.state, watched.primary, console)
+    return trainer.state
 
 
 def _give_weights(model: Model, parts: Parts, place: RunFolder, resume: bool) -> None:

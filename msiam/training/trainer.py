@@ -104,6 +104,15 @@ class Trainer(transformers.Trainer):
         )
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Of equal ones the last is the best: where a figure is at its ceiling, it has learnt more.
+
+        transformers.Trainer would keep the first.
+        """
+        if metrics[f"{self.args.metric_for_best_model}"] == self.state.best_metric:
+            self.state.best_metric = None
+        return super()._determine_best_metric(metrics, trial)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             make, options = self.get_optimizer_cls_and_kwargs(self.args)

@@ -64,6 +64,7 @@ def test_history_draws_losses_and_the_watched_metric():
     drawings = draw_history(HISTORY, "mrr")
     assert list(drawings) == ["Loss by epoch", "mrr on validation, by epoch"]
     assert {"training", "validation", "epoch"} <= texts(drawings["Loss by epoch"])
+    assert "kept" in texts(drawings["mrr on validation, by epoch"])
     assert draw_history(HISTORY, "eval_mrr").keys() == drawings.keys()
 
 

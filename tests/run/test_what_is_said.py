@@ -212,6 +212,21 @@ def test_scored_pairs_from_the_command_line(tmp_path):
     assert recipe["data"]["score"] == {"column": "alike", "same": 3.0}
     refused = run_command(*arguments, "--score", "alike", cwd=tmp_path)
     assert refused.returncode == 2 and "data.score.same: is missing" in refused.stderr
+    refused = run_command(*arguments, "--score", "alike=9", *quick, "--overwrite", cwd=tmp_path)
+    assert refused.returncode == 2 and "so that no pairs are the same" in refused.stderr
+
+
+def test_columns_that_nothing_reads_are_named(tmp_path):
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["a", "b", "alike"])
+        writer.writeheader()
+        writer.writerows(APART)
+    arguments = ["train", "--data", "t.csv", "--columns", "a=lstm,b=lstm", "--shared"]
+    quick = ["--set", "train.max_steps=2", "--set", "towers.shared.hidden=8"]
+    done = run_command(*arguments, *quick, "--out", "run", cwd=tmp_path)
+    assert "Columns that are not used: alike." in done.stderr
+    done = run_command(*arguments, *quick, "--score", "alike=3", "--out", "other", cwd=tmp_path)
+    assert done.returncode == 0 and "not used" not in done.stderr
 
 
 def test_a_teachers_margins(tmp_path):

@@ -136,6 +136,20 @@ def test_a_pretrained_encoder_at_a_high_rate_gets_a_warning(
         assert ("soon forgets" in console.export_text()) == warned
 
 
+def test_of_equal_figures_the_last_is_kept_and_no_gain_is_said(tmp_path: Path) -> None:
+    for rate, gained in ((1e-12, False), (1e-2, True)):
+        console = Console(record=True, width=300, file=io.StringIO())
+        run = msiam.train(
+            small_model(), ROWS, folder=tmp_path / "run", learning_rate=rate, max_steps=20,
+            evaluations=4, overwrite=True, console=console,
+        )  # fmt: skip
+        said, kept = console.export_text(), run.metrics["training"]["kept_step"]
+        assert f"kept: step {kept} of 20" in said
+        assert ("training made nothing better" in said) != gained
+        assert gained or kept == 20
+        assert f"the weights of step {kept} were kept" in run.folder.report.read_text()
+
+
 def test_an_encoder_may_have_its_own_learning_rate() -> None:
     objective = small_objective(learning_rate=1e-5)
     arguments = training_arguments(Train(learning_rate=1e-3), Path("unused"), 10, "mrr")
