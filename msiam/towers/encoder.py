@@ -76,8 +76,8 @@ class Encoder(nn.Module, ABC):
     def layers(self) -> Sequence[nn.Module]:
         """The parts that run one after another, each once a batch, first to last.
 
-        ``train.compile`` and ``train.gradient_checkpointing`` apply to these. An encoder that names
-        none does without.
+        ``train.compile``, ``train.gradient_checkpointing`` and a tower's ``freeze: 4`` go by these.
+        An encoder that names none does without.
         """
         return ()
 

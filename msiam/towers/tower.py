@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pydantic
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from msiam.errors import ModelError, RecipeError
 from msiam.registry import registry
 from msiam.registry.options import Options, explain, parse_options
 from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.first_layers import freeze_first
 from msiam.towers.frozen import Frozen
 from msiam.towers.heads import HeadKind, build_head
 
@@ -27,13 +28,22 @@ class TowerOptions(Options):
     learning_rate: float | None = pydantic.Field(
         None, gt=0, description="of the encoder, where it differs from the rest (pretrained ones)"
     )
-    freeze: bool = pydantic.Field(
-        False, description="the encoder does not learn, and is run once an item; the head does"
+    freeze: bool | int = pydantic.Field(
+        False,
+        description="true: the encoder does not learn, and is run once an item; the head does. "
+        "A number: so many of its first layers do not learn",
     )
+
+    @pydantic.field_validator("freeze", mode="before")
+    @classmethod
+    def _all_or_some(cls, value: object) -> object:
+        if isinstance(value, bool) or (isinstance(value, int) and value > 0):
+            return value
+        raise ValueError("give true, false, or how many of the first layers, at least 1")
 
     @pydantic.model_validator(mode="after")
     def _frozen_has_no_rate(self) -> TowerOptions:
-        if self.freeze and self.learning_rate is not None:
+        if self.freeze is True and self.learning_rate is not None:
             raise ValueError("a frozen encoder has no `learning_rate`: leave it out, or `freeze`")
         return self
 
@@ -63,22 +73,39 @@ class Tower(nn.Module):
         given = {**(spec.facts.get("preset") or {}), **others}
         place = f"{where} ({encoder})" if where else encoder
         built = cls(parse_options(cls, given, place, beside=TowerOptions.model_fields))
-        self.encoder: Encoder = Frozen(built) if self.options.freeze else built
+        self.encoder: Encoder = Frozen(built) if self.options.freeze is True else built
+        self._evaluating: list[nn.Module] = []
         self.head: nn.Module | None = None
 
     def fit(self, items: Iterable[Any]) -> None:
         """Let the encoder learn what it needs from the training items, and build all weights."""
         self.encoder.fit(items)
-        self._build_head()
+        self._complete()
 
     def restore(self, folder: Path) -> None:
         """Build all weights, values unset, from what the encoder once saved."""
         self.encoder.restore(folder)
-        self._build_head()
+        self._complete()
 
-    def _build_head(self) -> None:
-        where = f"{self._where}.head" if self._where else "head"
+    def _complete(self) -> None:
+        """Freeze what is not to learn, and build the head: both take an encoder with weights."""
+        count = self.options.freeze
+        if not isinstance(count, bool):
+            where = self._key("freeze")
+            self._evaluating = freeze_first(self.encoder, count, self.options.encoder, where)
+            self.train(self.training)
+        where = self._key("head")
         self.head = build_head(self.options.head, self.encoder.dim, self.options.dim, where)
+
+    def _key(self, name: str) -> str:
+        return f"{self._where}.{name}" if self._where else name
+
+    def train(self, mode: bool = True) -> Self:
+        """Layers that are frozen evaluate in training, too."""
+        super().train(mode)
+        for module in self._evaluating:
+            module.training = False
+        return self
 
     @property
     def ready(self) -> bool:
