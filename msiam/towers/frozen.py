@@ -37,8 +37,7 @@ class Frozen(Encoder):
         return self.encoder.accepts(item)
 
     def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.encoder.eval()
+        self.training = mode  # and no more: the encoder inside evaluates, whatever is said
         return self
 
     def fit(self, items: Iterable[Any]) -> None:
