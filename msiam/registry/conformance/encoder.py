@@ -50,6 +50,7 @@ def check_encoder(cls: type[Encoder], options: Mapping[str, Any], items: Sequenc
     features = _check_prepare(encoder, items)
     _check_odd_items(encoder, items, features)
     _check_forward(encoder, features)
+    _check_layers(encoder, features)
     _check_fingerprint(encoder)
     _check_restored(cls, parsed, encoder, items)
     _check_learnt(cls, parsed, encoder, items)
@@ -127,6 +128,27 @@ def _check_forward(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
     require_close(alone, vectors, "vectors of items alone, and in a batch")
     backwards = _embed(encoder, features[::-1]).flip(0)
     require_close(backwards, vectors, "vectors of a batch, and of the same one backwards")
+
+
+def _check_layers(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
+    """Its layers are its own, none inside another, and a forward runs each once and in order."""
+    layers = list(encoder.layers())
+    place = {module: number for number, module in enumerate(encoder.modules())}
+    require(all(layer in place for layer in layers), "layers() has what is no part of the encoder")
+    inside = [part for layer in layers for part in layer.modules()]
+    require(not any(inside.count(layer) > 1 for layer in layers), "a layer is inside another one")
+    registered = [place[layer] for layer in layers]
+    require(registered == sorted(registered), "layers() has another order than modules()")
+    ran: list[int] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
+        for number, layer in enumerate(layers)
+    ]
+    _embed(encoder, features)
+    for hook in hooks:
+        hook.remove()
+    right = ran == list(range(len(layers)))
+    require(right, f"forward runs layers {ran}, and not each of {len(layers)} once and in order")
 
 
 def _check_fingerprint(encoder: Encoder) -> None:

@@ -72,6 +72,25 @@ def test_a_good_encoder_passes():
     check_encoder(Good, {"width": 9}, TEXTS)
 
 
+class Layered(Good):
+    """With two layers behind its letters."""
+
+    def build(self):
+        super().build()
+        width = self.options.width
+        self.first, self.second = torch.nn.Linear(width, width), torch.nn.Linear(width, width)
+
+    def forward(self, batch):
+        return self.second(self.first(super().forward(batch)).tanh())
+
+    def layers(self):
+        return [self.first, self.second]
+
+
+def test_a_good_encoder_with_layers_passes():
+    check_encoder(Layered, {}, TEXTS)
+
+
 # ---- What is noticed
 
 
@@ -288,6 +307,41 @@ class NeedsItsFirstFolder(Good):
             raise FileNotFoundError((folder / "here").read_text())
 
 
+class BorrowsALayer(Layered):
+    def layers(self):
+        return [self.first, torch.nn.Identity()]
+
+
+class NestsLayers(Layered):
+    def layers(self):
+        return [self, self.first]
+
+
+class NamesALayerTwice(Layered):
+    def layers(self):
+        return [self.first, self.first]
+
+
+class MixesLayersUp(Layered):
+    def layers(self):
+        return [self.second, self.first]
+
+
+class RunsLayersBackwards(Layered):
+    def forward(self, batch):
+        return self.first(self.second(Good.forward(self, batch)))
+
+
+class RepeatsALayer(Layered):
+    def forward(self, batch):
+        return self.second(super().forward(batch))
+
+
+class SkipsALayer(Layered):
+    def forward(self, batch):
+        return self.second(Good.forward(self, batch))
+
+
 class NoGradient(Good):
     def forward(self, batch):
         return super().forward(batch).detach()
@@ -335,6 +389,13 @@ class UnstableInTraining(Good):
         (NeverSaved, "forward gives other vectors after restore"),
         (OtherWeights, "restore builds other weights"),
         (SecretVocabulary, "two encoders that prepare texts differently have one fingerprint"),
+        (BorrowsALayer, "layers() has what is no part of the encoder"),
+        (NestsLayers, "a layer is inside another one"),
+        (NamesALayerTwice, "a layer is inside another one"),
+        (MixesLayersUp, "layers() has another order than modules()"),
+        (RunsLayersBackwards, "forward runs layers [1, 0], and not each of 2 once and in order"),
+        (RepeatsALayer, "forward runs layers [0, 1, 1], and not each of 2 once"),
+        (SkipsALayer, "forward runs layers [1], and not each of 2 once"),
         (NoGradient, "no gradient leads back from forward in training"),
         (GradientsOfNothing, "no weight has a gradient, though some require one"),
         (UnstableInTraining, "forward in training: NaN or infinite"),
