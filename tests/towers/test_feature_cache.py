@@ -134,18 +134,73 @@ def test_weights_that_prepare_does_not_use_change_nothing(place):
     assert way(tower.encoder) == before
 
 
-def test_a_changed_weight_or_option_of_a_frozen_encoder_misses(place, texts, monkeypatch):
-    tower = Tower("letters", dim=4, freeze=True)
+def frozen(texts, **options) -> Tower:
+    """With the same vocabulary and weights each time."""
+    torch.manual_seed(0)
+    tower = Tower("lstm", dim=4, hidden=4, min_count=1, freeze=True, **options)
     tower.fit(texts)
+    return tower
+
+
+def test_what_a_frozen_encoder_has_once_made_is_found_by_another_like_it(place, texts, monkeypatch):
+    first = prepare_kept(frozen(texts).encoder, texts)
+    again = frozen(texts)
+    counting = Counting(again.encoder.encoder, monkeypatch)
+    np.testing.assert_array_equal(prepare_kept(again.encoder, texts), first)
+    assert counting.items == []
+
+
+def test_a_changed_weight_of_a_frozen_encoder_misses(place, texts, monkeypatch):
+    tower = frozen(texts)
     counting = Counting(tower.encoder.encoder, monkeypatch)
+    names = [name for name, _ in tower.encoder.named_parameters()]
+    found = [prepare_kept(tower.encoder, texts)]
+    for times, name in enumerate(names, start=2):
+        with torch.no_grad():
+            tower.encoder.get_parameter(name).add_(1)
+        found.append(prepare_kept(tower.encoder, texts))
+        assert counting.items == texts * times, name
+    np.testing.assert_array_equal(found[-1], tower.encoder.prepare(texts))
+    assert not np.array_equal(found[0], found[-1])
+
+
+@pytest.mark.parametrize("option", [{"pooling": "mean"}, {"max_tokens": 1}], ids=str)
+def test_a_changed_option_of_a_frozen_encoder_misses(place, texts, monkeypatch, option):
+    tower, other = frozen(texts), frozen(texts, **option)
+    for name, weight in tower.encoder.state_dict().items():
+        assert torch.equal(weight, other.encoder.state_dict()[name])
     first = prepare_kept(tower.encoder, texts)
-    prepare_kept(tower.encoder, texts)
+    counting = Counting(other.encoder.encoder, monkeypatch)
+    changed = prepare_kept(other.encoder, texts)
     assert counting.items == texts
-    with torch.no_grad():
-        next(tower.encoder.parameters()).add_(1)
-    changed = prepare_kept(tower.encoder, texts)
-    assert counting.items == [*texts, *texts]
-    assert not np.array_equal(first[0], changed[0])
+    assert not np.array_equal(first, changed)
+    np.testing.assert_array_equal(changed, other.encoder.prepare(texts))
+
+
+def test_a_changed_item_of_a_frozen_encoder_misses_alone(place, texts, monkeypatch):
+    tower = frozen(texts)
+    first = prepare_kept(tower.encoder, texts)
+    counting = Counting(tower.encoder.encoder, monkeypatch)
+    changed = prepare_kept(tower.encoder, [texts[0], f"{texts[1]} {texts[2]}", *texts[2:]])
+    assert counting.items == [f"{texts[1]} {texts[2]}"]
+    same = [np.array_equal(one, other) for one, other in zip(first, changed, strict=True)]
+    assert same == [True, False] + [True] * (len(texts) - 2)
+
+
+def test_a_file_that_is_overwritten_misses_in_a_frozen_encoder(place, tmp_path, monkeypatch):
+    files = [tmp_path / name for name in ("a.pix", "b.pix")]
+    for number, file in enumerate(files):
+        file.write_bytes(bytes([number] * 4))
+    tower = Tower("pixels", dim=4, freeze=True)
+    tower.fit([])
+    items = [str(file) for file in files]
+    first = prepare_kept(tower.encoder, items)
+    files[1].write_bytes(b"\xff" * 4)
+    counting = Counting(tower.encoder.encoder, monkeypatch)
+    changed = prepare_kept(tower.encoder, items)
+    assert counting.items == items[1:]
+    np.testing.assert_array_equal(first[0], changed[0])
+    assert not np.array_equal(first[1], changed[1])
 
 
 def test_a_table_is_embedded_once_by_a_frozen_tower(place, texts, monkeypatch):
