@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,8 @@ class Examples:
     """n rows of a table, as item numbers.
 
     Attributes:
-        columns: column -> item number of each row, int64 (n,), in the numbering of its tower.
+        columns: column -> item number of each row, int64 (n,), in the numbering of its tower. A
+            held-out part may lack those of negatives, see ``msiam.data.splits.split``.
         groups: column -> group of each row's item, int64 (n,): its class where the data has
             classes, else see :func:`positive_groups`.
         same: bool (n,) for labelled pairs; None where every row is a positive.
@@ -98,6 +99,23 @@ class Examples:
     def distinct_groups(self) -> np.ndarray:
         """The groups of these rows' items over all columns, each once, ascending."""
         return np.unique(np.concatenate(list(self.groups.values())))
+
+    def distinct_items(self, columns: Iterable[str]) -> np.ndarray:
+        """The item numbers in those of ``columns`` that there are, each once, ascending."""
+        none = np.empty(0, np.int64)
+        return np.unique(np.concatenate([none, *(self.columns.get(c, none) for c in columns)]))
+
+    def pairs(self) -> Examples:
+        """The rows without their negatives: their first two columns alone."""
+        two = list(self.columns)[:2]
+        columns = {column: self.columns[column] for column in two}
+        return replace(self, columns=columns, groups={c: self.groups[c] for c in two})
+
+    def without_repeats(self) -> Examples:
+        """The first of the rows that have the same items, and are labelled alike."""
+        said = [] if self.same is None else [self.same]
+        _, first = np.unique(np.stack([*self.columns.values(), *said]), axis=1, return_index=True)
+        return self.select(np.sort(first))
 
     def select(self, index: np.ndarray) -> Examples:
         """The rows at ``index``: positions (m,) or a mask (n,). Groups stay as they are."""

@@ -107,9 +107,8 @@ def training_parts(
     shares = {"validation": _share(data.split.validation, base)}
     if "test" not in tables and data.split.test > 0:
         shares["test"] = _share(data.split.test, base)
-    chosen, note = split(base, columns, shares, seed, by)
+    parts, note = split(base, columns, shares, seed, by)
     notes.append(note)
-    parts = {part: base.select(index) for part, index in chosen.items()}
     if "test" in tables:
         parts["test"] = examples["test"]
     if "more" in tables:
@@ -213,7 +212,7 @@ def prepare(
     for name in model.leaders:
         items = parts.items[name]
         columns = [c for c, tower in model.numbering.items() if tower == name]
-        used = [examples.columns[c] for examples in parts.examples.values() for c in columns]
+        used = [examples.distinct_items(columns) for examples in parts.examples.values()]
         items.prepare(model.tower(name).encoder, np.unique(np.concatenate(used)), progress)
         parts.rejected += items.rejected
     if parts.rejected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +19,7 @@ def split(
     shares: Mapping[str, float],
     seed: int = 0,
     by: str = "item",
-) -> tuple[dict[str, np.ndarray], str]:
+) -> tuple[dict[str, Examples], str]:
     """Hold out shares of the rows by connected components of the graph of all pairs.
 
     Positive and negative pairs count alike. By class, so do items of one class. Components are
@@ -28,9 +27,11 @@ def split(
     training. By class, a part that then has less than two classes takes the smallest components
     that are left, for within one class there is nothing to tell apart.
 
-    Negatives that were mined tie nearly all rows together. Where that leaves no other way, the
-    rows of more than two columns are split by their first two alone, and a row that has a further
-    item of another part is left out of all.
+    Negatives that were mined tie nearly all rows together. Where a held-out part thus gets less
+    than half of its rows, the rows of more than two columns are split by their pairs, the first
+    two columns, alone. A training row with a held-out negative is then left out, and what is held
+    out are pairs without negatives, each once. A scored row keeps its third column, to which its
+    score belongs; it is left out where that item is another part's.
 
     Args:
         shares: held-out part -> its share of the rows, as {"validation": 0.1, "test": 0.1}. A
@@ -38,8 +39,8 @@ def split(
         by: what no two parts share, "item" or "class".
 
     Returns:
-        Part ("train" and the held-out ones) -> positions in ``examples``, ascending; and a
-        sentence for the report on what it took.
+        Part ("train" and the held-out ones) -> its rows, in their order; and a sentence for the
+        report on what it took.
 
     Raises:
         DataError: a part gets no row, since too many rows hang together.
@@ -54,6 +55,19 @@ def split(
             f"the split asks for {asked} of {n} rows, which leaves none for training; give more "
             "rows, or smaller parts"
         )
+    parts, largest, note = _by_components(examples, towers, wanted, seed, by)
+    short = any(len(parts[part]) < size / 2 for part, size in wanted.items())
+    if short and by == "item" and len(examples.columns) > 2:
+        return _by_pairs(examples, towers, wanted, seed)
+    _require_rows(parts, wanted, largest, by)
+    return {part: examples.select(index) for part, index in parts.items()}, note
+
+
+def _by_components(
+    examples: Examples, towers: Towers, wanted: Mapping[str, int], seed: int, by: str
+) -> tuple[dict[str, np.ndarray], int, str]:
+    """Part -> positions in ``examples``, ascending; the rows of the largest component; a note."""
+    n = len(examples)
     columns, kinds = _apart(examples, towers, by)
     _, first, component, sizes = np.unique(
         row_components(columns, kinds),
@@ -70,12 +84,28 @@ def split(
         _two_each(filled, queue, sizes, _pairable(examples, component), list(wanted.values()))
     assigned = filled[component]
     parts = {part: np.flatnonzero(assigned == k) for k, part in enumerate((*wanted, TRAIN))}
-
     largest = int(sizes.max())
+    if by == "class":
+        return parts, largest, _classes_note(examples, parts)
+    moved = (plain != assigned).sum()
+    leaking = _leaking(plain, columns, kinds, held_out=len(wanted))
+    return (
+        parts,
+        largest,
+        f"Split by the {len(sizes):,} connected components of the pair graph (the largest has "
+        f"{largest:,} of {n:,} rows), so that no item is on both sides: this took moving "
+        f"{moved:,} rows. In a plain random split, {leaking:,} held-out rows would have an item "
+        "that another part has too."
+        + (" Classes are on both sides (closed set)." if examples.classed else ""),
+    )
+
+
+def _require_rows(
+    parts: Mapping[str, np.ndarray], wanted: Mapping[str, int], largest: int, by: str
+) -> None:
+    n = sum(map(len, parts.values()))
     for part, index in parts.items():
         if len(index) == 0 and wanted.get(part, 1) > 0:
-            if by == "item" and len(columns) > 2:
-                return _split_pairs(examples, towers, shares, seed)
             ties, give = "items", "more rows, other shares, or a held-out table"
             if by == "class":
                 ties, give = "classes", f"more classes, or set {BY_ITEM}"
@@ -83,43 +113,49 @@ def split(
                 f"the split leaves no row for {part}: {largest} of {n} rows hang together by "
                 f"{ties} that they share, and no split may part them; give {give}"
             )
-    if by == "class":
-        return parts, _classes_note(examples, parts)
-    moved = (plain != assigned).sum()
-    leaking = _leaking(plain, columns, kinds, held_out=len(wanted))
-    return parts, (
-        f"Split by the {len(sizes):,} connected components of the pair graph (the largest has "
-        f"{largest:,} of {n:,} rows), so that no item is on both sides: this took moving "
-        f"{moved:,} rows and dropping none. In a plain random split, {leaking:,} held-out rows "
-        "would have an item that another part has too."
-        + (" Classes are on both sides (closed set)." if examples.classed else "")
-    )
 
 
-def _split_pairs(
-    examples: Examples, towers: Towers, shares: Mapping[str, float], seed: int
-) -> tuple[dict[str, np.ndarray], str]:
-    """``split`` by the first two columns, less the rows with a further item of another part."""
-    pair = {column: examples.columns[column] for column in list(examples.columns)[:2]}
-    found, note = split(replace(examples, columns=pair), towers, shares, seed)
-    taken: list[Columns] = [{c: n[rows] for c, n in pair.items()} for rows in found.values()]
-    parts: dict[str, np.ndarray] = {}
-    for number, (part, rows) in enumerate(found.items()):
-        own = {column: numbers[rows] for column, numbers in examples.columns.items()}
-        others = [items for place, items in enumerate(taken) if place != number]
-        leaks = np.any([_touches(own, items, towers) for items in others], axis=0)
-        parts[part] = rows[~leaks]
-        if len(parts[part]) == 0 and len(rows):
-            raise DataError(
-                f"the split leaves no row for {part}: each of its {len(rows)} rows has a negative "
-                "that another part has too; give more rows, larger parts, or a held-out table"
-            )
-        taken[number] = {column: numbers[~leaks] for column, numbers in own.items()}
-    left_out = len(examples) - sum(map(len, parts.values()))
-    return parts, (
-        f"{note} That is the split of {' and '.join(pair)} alone, since their negatives tie nearly "
-        f"all rows together; {left_out:,} rows with a negative of another part were left out."
+def _by_pairs(
+    examples: Examples, towers: Towers, wanted: Mapping[str, int], seed: int
+) -> tuple[dict[str, Examples], str]:
+    """``split`` by the first two columns: no negative of one part is an item of another."""
+    pairs = examples.pairs()
+    index, largest, note = _by_components(pairs, towers, wanted, seed, "item")
+    _require_rows(index, wanted, largest, "item")
+    parts = {part: pairs.select(rows) for part, rows in index.items()}
+    held_out = {part: rows.columns for part, rows in parts.items() if part != TRAIN}
+    parts[TRAIN], dropped = _without(examples.select(index[TRAIN]), held_out, towers, TRAIN)
+    note += (
+        f" That is the split of {' and '.join(pairs.columns)} alone, since negatives tie the rows "
+        f"together; {dropped:,} of {len(index[TRAIN]):,} training rows have a held-out negative "
+        "and were left out"
     )
+    if examples.scores is None:
+        parts |= {part: parts[part].without_repeats() for part in held_out}
+        return parts, f"{note}, and held-out rows do without theirs, each pair once."
+    dropped = 0
+    for part in held_out:
+        others = {other: rows.columns for other, rows in parts.items() if other != part}
+        parts[part], leaking = _without(examples.select(index[part]), others, towers, part)
+        dropped += leaking
+    return parts, f"{note}, and so were {dropped:,} held-out rows with a negative of another part."
+
+
+def _without(
+    examples: Examples, others: Mapping[str, Columns], towers: Towers, part: str
+) -> tuple[Examples, int]:
+    """The rows of a part that have no item of the others, and how many were left out.
+
+    Raises:
+        DataError: all were.
+    """
+    leaks = np.any([_touches(examples.columns, items, towers) for items in others.values()], axis=0)
+    if len(leaks) and leaks.all():
+        raise DataError(
+            f"the split leaves no row for {part}: each of its {len(examples)} rows has a negative "
+            f"that {' or '.join(others)} has too; give more rows, other shares, or a held-out table"
+        )
+    return examples.select(~leaks), int(leaks.sum())
 
 
 def _apart(examples: Examples, towers: Towers, by: str) -> tuple[Columns, Towers]:

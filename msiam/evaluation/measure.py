@@ -52,7 +52,7 @@ def embed_part(
     for name, items in parts.items.items():
         tower = model.tower(name)
         columns = [c for c, t in model.columns.items() if t == name]
-        used = np.unique(np.concatenate([examples.columns[c] for c in columns]))
+        used = examples.distinct_items(columns)
         vectors[name] = np.zeros((len(items.values), tower.dim), dtype=np.float32)
         features = [items.features[number] for number in used]
         vectors[name][used] = embed_features(tower, features, progress=progress)

@@ -49,7 +49,10 @@ def own_part(run: Run, recipe: Recipe) -> Mineable:
     of_leaders = {
         tower: np.unique(
             np.concatenate(
-                [e.columns[c] for e in others for c, t in model.numbering.items() if t == tower]
+                [
+                    e.distinct_items(c for c, t in model.numbering.items() if t == tower)
+                    for e in others
+                ]
             )
         )
         for tower in model.leaders

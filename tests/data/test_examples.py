@@ -87,6 +87,23 @@ def test_select_by_position_and_by_mask():
         assert chosen.same is None
 
 
+def test_pairs_without_negatives_and_each_once():
+    columns = {
+        "a": np.array([3, 3, 3, 1]),
+        "b": np.array([5, 5, 5, 2]),
+        "c": np.array([7, 8, 9, 7]),
+    }
+    towers = {"a": "x", "b": "y", "c": "y"}
+    pairs = Examples.build(columns, towers).pairs()
+    assert list(pairs.columns) == list(pairs.groups) == ["a", "b"] and len(pairs) == 4
+    once = pairs.without_repeats()
+    assert once.rows.tolist() == [0, 3] and once.columns["b"].tolist() == [5, 2]
+    labelled = Examples.build(columns, towers, np.array([True, True, False, True])).pairs()
+    assert labelled.without_repeats().rows.tolist() == [0, 2, 3]
+    assert pairs.distinct_items(["b", "c"]).tolist() == [2, 5]
+    assert pairs.distinct_items(["c"]).tolist() == []
+
+
 def test_joined_tables_find_their_groups_anew():
     first = Examples.build(
         {"left": np.array([0]), "right": np.array([1])}, SIAMESE, np.array([False])

@@ -25,6 +25,12 @@ def examples_of(rows, towers=SIAMESE, same=None):
     return Examples.build({"left": table[:, 0], "right": table[:, 1]}, towers, same)
 
 
+def positions(examples, *arguments, **options):
+    """``split``, by the positions of each part's rows."""
+    parts, note = split(examples, *arguments, **options)
+    return {part: rows.rows for part, rows in parts.items()}, note
+
+
 def items_of(examples, towers):
     return {(towers[c], n) for c, numbers in examples.columns.items() for n in numbers.tolist()}
 
@@ -33,14 +39,14 @@ def items_of(examples, towers):
 def test_no_item_is_on_two_sides_and_every_row_is_in_one_part(rows, towers, seed):
     examples = examples_of(rows, towers, np.arange(len(rows)) % 2 == 0)
     try:
-        parts, _ = split(examples, towers, SHARES, seed)
+        parts, _ = positions(examples, towers, SHARES, seed)
     except DataError:
         assume(False)
     assert set(parts) == {"train", "validation", "test"}
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(rows)))
     sides = [items_of(examples.select(index), towers) for index in parts.values()]
     assert sum(map(len, sides)) == len(set().union(*sides))
-    again, _ = split(examples, towers, SHARES, seed)
+    again, _ = positions(examples, towers, SHARES, seed)
     assert all(np.array_equal(parts[part], again[part]) for part in parts)
 
 
@@ -64,23 +70,23 @@ def test_training_rows_that_touch_a_held_out_item_are_dropped_and_counted(rows, 
 
 def test_parts_have_the_shares_asked_for_and_another_seed_gives_another_split():
     examples = examples_of([(2 * n, 2 * n + 1) for n in range(1000)])
-    parts, note = split(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=1)
+    parts, note = positions(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=1)
     assert {part: len(index) for part, index in parts.items()} == {
         "validation": 50,
         "test": 100,
         "train": 850,
     }
     assert "1,000 connected components" in note
-    assert "this took moving 0 rows and dropping none" in note
-    other, _ = split(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=2)
+    assert "this took moving 0 rows. " in note
+    other, _ = positions(examples, SIAMESE, {"validation": 0.05, "test": 0.1}, seed=2)
     assert not np.array_equal(parts["test"], other["test"])
 
 
 def test_the_note_counts_what_a_plain_split_would_have_leaked():
     rows = [(n, 1000 + n) for n in range(100)] * 2  # each pair twice
-    parts, note = split(examples_of(rows), SIAMESE, {"test": 0.5}, seed=0)
+    parts, note = positions(examples_of(rows), SIAMESE, {"test": 0.5}, seed=0)
     assert len(parts["test"]) == 100
-    moved, leaking = map(int, re.findall(r"moving (\d+) rows .* split, (\d+) held-out", note)[0])
+    moved, leaking = map(int, re.findall(r"moving (\d+) rows\. .* split, (\d+) held-out", note)[0])
     assert 0 < moved < 150
     # Of two twins in 200 places, the other is in training with probability 100 / 199.
     assert 30 <= leaking <= 70
@@ -92,14 +98,14 @@ def test_a_large_component_is_not_favoured_by_its_size():
     rows += [(1000 + 2 * n, 1001 + 2 * n) for n in range(90)]
     examples = examples_of(rows)
     held_out = [
-        0 in split(examples, SIAMESE, {"test": 0.3}, seed)[0]["test"] for seed in range(200)
+        0 in positions(examples, SIAMESE, {"test": 0.3}, seed)[0]["test"] for seed in range(200)
     ]
     assert 0.1 < np.mean(held_out) < 0.4
 
 
 def test_a_component_larger_than_a_part_goes_to_training():
     rows = [(0, n) for n in range(1, 61)] + [(1000 + 2 * n, 1001 + 2 * n) for n in range(40)]
-    parts, note = split(examples_of(rows), SIAMESE, SHARES, seed=0)
+    parts, note = positions(examples_of(rows), SIAMESE, SHARES, seed=0)
     assert set(range(60)) <= set(parts["train"].tolist())
     assert [len(parts[part]) for part in SHARES] == [20, 20]
     assert "the largest has 60 of 100 rows" in note
@@ -107,21 +113,21 @@ def test_a_component_larger_than_a_part_goes_to_training():
 
 def test_columns_of_two_towers_have_numbers_of_their_own():
     rows = [(n, n) for n in range(10)]
-    assert "10 connected components" in split(examples_of(rows), PSEUDO, SHARES)[1]
+    assert "10 connected components" in positions(examples_of(rows), PSEUDO, SHARES)[1]
     rows = [(n, n + 1) for n in range(10)]
-    assert "10 connected components" in split(examples_of(rows, PSEUDO), PSEUDO, SHARES)[1]
+    assert "10 connected components" in positions(examples_of(rows, PSEUDO), PSEUDO, SHARES)[1]
     with pytest.raises(DataError, match="10 of 10 rows hang together"):
-        split(examples_of(rows), SIAMESE, SHARES)
+        positions(examples_of(rows), SIAMESE, SHARES)
 
 
 def test_a_part_without_a_share_stays_empty_and_few_rows_still_give_one_each():
     examples = examples_of([(2 * n, 2 * n + 1) for n in range(4)])
-    parts, _ = split(examples, SIAMESE, {"validation": 0.1, "test": 0})
+    parts, _ = positions(examples, SIAMESE, {"validation": 0.1, "test": 0})
     assert [len(parts[part]) for part in ("validation", "test", "train")] == [1, 0, 3]
     with pytest.raises(DataError, match="asks for 1 for validation, 1 for test of 2 rows"):
-        split(examples.select(np.array([0, 1])), SIAMESE, SHARES)
+        positions(examples.select(np.array([0, 1])), SIAMESE, SHARES)
     with pytest.raises(DataError, match="no row to split"):
-        split(examples.select(np.array([], int)), SIAMESE, SHARES)
+        positions(examples.select(np.array([], int)), SIAMESE, SHARES)
 
 
 def test_no_training_rows_and_no_held_out_rows_leak_nothing():
@@ -142,7 +148,7 @@ def classed(sizes, repeats=1):
 def test_by_class_no_class_is_on_two_sides_and_each_part_has_two(sizes, seed):
     assume(sum(size > 1 for size in sizes) >= 6)
     examples = classed(sizes, repeats=2)
-    parts, note = split(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
+    parts, note = positions(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(examples)))
     sides = [set(examples.select(index).groups["left"].tolist()) for index in parts.values()]
     assert sum(map(len, sides)) == len(set().union(*sides)) == len(sizes)
@@ -150,12 +156,12 @@ def test_by_class_no_class_is_on_two_sides_and_each_part_has_two(sizes, seed):
         require_classes(part, examples.select(index), "class")
     counts = [int(n) for n in re.findall(r"(\d+) for \w+", note)]
     assert counts == [len(side) for side in sides]
-    again, _ = split(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
+    again, _ = positions(examples, SIAMESE, {"validation": 0.1, "test": 0.1}, seed, by="class")
     assert all(np.array_equal(parts[part], again[part]) for part in parts)
 
 
 def test_many_classes_are_held_out_as_asked():
-    parts, note = split(classed([10] * 100), SIAMESE, SHARES, seed=3, by="class")
+    parts, note = positions(classed([10] * 100), SIAMESE, SHARES, seed=3, by="class")
     assert {part: len(index) for part, index in parts.items()} == {
         "validation": 200,
         "test": 200,
@@ -171,7 +177,7 @@ def test_which_of_a_few_equal_classes_are_held_out_depends_on_the_seed():
         tuple(
             np.unique(
                 examples.select(
-                    split(examples, SIAMESE, SHARES, seed, by="class")[0]["test"]
+                    positions(examples, SIAMESE, SHARES, seed, by="class")[0]["test"]
                 ).groups["left"]
             )
         )
@@ -182,7 +188,7 @@ def test_which_of_a_few_equal_classes_are_held_out_depends_on_the_seed():
 
 def test_by_item_classes_are_on_both_sides_and_items_are_not():
     examples = classed([30] * 4, repeats=2)
-    parts, note = split(examples, SIAMESE, SHARES, seed=0)
+    parts, note = positions(examples, SIAMESE, SHARES, seed=0)
     sides = [items_of(examples.select(index), SIAMESE) for index in parts.values()]
     assert sum(map(len, sides)) == len(set().union(*sides)) == 120
     for index in parts.values():
@@ -205,7 +211,7 @@ def test_by_item_classes_are_on_both_sides_and_items_are_not():
 def test_too_few_classes(sizes, shares, said):
     examples = classed(sizes)
     with pytest.raises(DataError, match=said) as raised:
-        parts, _ = split(examples, SIAMESE, shares, by="class")
+        parts, _ = positions(examples, SIAMESE, shares, by="class")
         for part, index in parts.items():
             require_classes(part, examples.select(index), "class")
     assert str(raised.value).endswith("give more classes, or set data.split.by: item")

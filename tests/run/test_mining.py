@@ -133,8 +133,8 @@ def triplets(dataset):
     return [tuple(row.values()) for row in dataset.to_list()]
 
 
-def write_mined(run, table, out, allow=False, **rules):
-    return mine_run(run, table, None, None, None, False, out, allow, QUIET, rules)
+def write_mined(run, table, out, allow=False, wide=False, **rules):
+    return mine_run(run, table, None, None, None, wide, out, allow, QUIET, rules)
 
 
 def test_the_own_training_part_alone_is_mined_and_by_default(things):
@@ -406,19 +406,56 @@ def test_the_file_trains_a_triplet_recipe(things, place, tmp_path):
     write_mined(things, None, out)
     assert pq.read_table(out).column_names == ["name", "picture", "negative"]
     recipe = {
-        "data": {"table": str(out), "split": {"validation": 0.3, "test": 0}},
+        "data": {"table": str(out)},
         "columns": {"name": "text", "picture": "image", "negative": "image"},
         "towers": {"text": TEXT, "image": PICTURE},
         "loss": "triplet",
         "train": {"max_steps": 3, "batch_size": 16},
     }
     run = msiam.train(recipe, folder=tmp_path / "run")
-    assert run.metrics["training"]["steps"] == 3
-    assert run.metrics["training"]["rejected_rows"] == 0
+    facts = run.metrics["training"]
+    assert facts["steps"] == 3
+    assert facts["rejected_rows"] == 0
+    # Of the pairs, as of those of any other table, a tenth each.
+    pairs = len({row["name"] for row in pq.read_table(out).to_pylist()})
+    assert facts["validation_rows"] == facts["test_rows"] == round(pairs / 10)
+    assert run.metrics["retrieval"]["name_to_picture/gallery"] == facts["test_rows"]
+    assert run.evaluate() == {"retrieval": run.metrics["retrieval"]}
     # … and what it has learnt is mined with again: each pair once, though it has several rows.
     again = msiam.mine(run, negatives=1)
     assert again.column_names == ["name", "picture", "negative"]
     assert len({row["name"] for row in again.to_list()}) == len(again)
+
+
+def test_a_wide_file_trains_a_recipe_and_is_tested_on_what_the_first_run_held_out(place, tmp_path):
+    """``msiam mine RUN TEST`` gives the held-out table the columns that the recipe has."""
+    table, test = tmp_path / "table.csv", tmp_path / "test.csv"
+    lines = (place / "things.csv").read_text().replace("pictures/", f"{place}/pictures/")
+    head, *rows = lines.splitlines()
+    table.write_text("\n".join([head, *rows[20:]]) + "\n")
+    test.write_text("\n".join([head, *rows[:20]]) + "\n")
+    recipe = {
+        "data": {"table": str(table), "test": str(test)},
+        "columns": {"name": "text", "picture": "image"},
+        "towers": {"text": TEXT, "image": PICTURE},
+        "train": {"max_steps": 2, "batch_size": 16},
+    }
+    first = msiam.train(recipe, folder=tmp_path / "first")
+    write_mined(first, None, tmp_path / "wide.csv", negatives=3, wide=True)
+    write_mined(first, str(test), tmp_path / "test_wide.csv", negatives=3, wide=True)
+    negatives = dict.fromkeys([f"negative_{n}" for n in (1, 2, 3)], "image")
+    recipe |= {
+        "data": {"table": str(tmp_path / "wide.csv")},
+        "columns": recipe["columns"] | negatives,
+        "loss": {"name": "tuple", "in_batch": True},
+    }
+    alone = msiam.train(recipe, folder=tmp_path / "alone")
+    assert alone.metrics["training"]["steps"] == 2
+    recipe["data"]["test"] = str(tmp_path / "test_wide.csv")
+    run = msiam.train(recipe, folder=tmp_path / "second")
+    assert run.metrics["training"]["test_rows"] == 20
+    parts = training_parts(run.recipe.data, run.model, run.recipe.train.seed)
+    assert not any("share items with test" in note for note in parts.notes)
 
 
 def test_towers_of_which_one_follows_the_other_share_what_is_known(place):
