@@ -15,7 +15,7 @@ from msiam.registry.conformance import check_encoder
 TEXTS = ["swim", "How do I learn to swim?", "honey, or sugar: is honey the better of the two?"]
 SIZES = [(9, 9), (50, 20), (7, 40)]
 PICTURES = [np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
-TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 
 
 @pytest.mark.parametrize(

@@ -271,3 +271,17 @@ def test_its_hooks_import_nothing_heavy():
         "assert not {'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({"model_type": "bert", **SMALL}, ["encoder.layer.0", "encoder.layer.1"]),
+        ({"model_type": "modernbert", "intermediate_size": 24, **SMALL}, ["layers.0", "layers.1"]),
+        ({"model_type": "albert", "intermediate_size": 24, **SMALL}, []),  # one, run several times
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)
+def test_its_layers_are_the_models_blocks(texts, config, names):
+    encoder = made(texts, config=config)
+    assert list(encoder.layers()) == [encoder.model.get_submodule(name) for name in names]
