@@ -1,6 +1,6 @@
 """Encoding and training beside what people use instead: speed, memory, and that they agree.
 
-    python benchmarks/speed.py [ROW ...] [--tiny] [--profile]
+    python benchmarks/speed.py [ROW ...] [--tiny]
 
 A row is a process of theirs and one or more of ours that do the same work on the same data, on two
 cores. Before any time is taken they must agree: on the vectors of what is encoded, and of a
@@ -8,10 +8,9 @@ training on the losses of its first three steps, with nothing dropped out. Then 
 that what else the machine does falls on both. Loading is in no turn. Memory is what a process grows
 by, at most, above what it held when it was loaded.
 
-Writes the table of docs/performance.md where all rows were measured, and the profile below it.
-Exits with 1 where a ratio is missed. Rows whose data (in MSIAM_DATA) or peer is not there are left
-out by name. --tiny: a few items, to see that all of it runs; there only agreement is judged.
---profile: which part takes what share of a training step and of encoding, and no rows.
+Writes the table of docs/performance.md where all rows were measured. Exits with 1 where a ratio is
+missed. Rows whose data (in MSIAM_DATA) or peer is not there are left out by name. --tiny: a few
+items, to see that all of it runs; there only agreement is judged.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ from turns import CORES, Channel, Side, in_bytes, in_turns, spread, write_table
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs/performance.md"
 MARKS = "<!-- bench -->", "<!-- end of bench -->"
-PROFILE = "<!-- profile -->", "<!-- end of profile -->"
 HEADING = (
     "work",
     "against",
@@ -267,7 +265,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help="their names; all by default")
     parser.add_argument("--tiny", action="store_true", help="a few items, to see that it runs")
-    parser.add_argument("--profile", action="store_true", help="the shares of the parts alone")
     parser.add_argument("--side", nargs=2, metavar=("SIDE", "FOLDER"), help="one process")
     parser.add_argument("--check", action="store_true", help="of it, its losses")
     arguments = parser.parse_args()

@@ -1,0 +1,65 @@
+"""What ``make bench`` says of a row, and when it says that one is missed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    """benchmarks/speed.py, which finds its rows beside it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("bench_speed", BENCHMARKS / "speed.py")
+    module = sys.modules["bench_speed"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measured(speed, ours, memory):
+    row = speed.ROWS["train_exact"]  # at least 1.7 times as fast, on 0.85 of the memory
+    return speed.Measured(row, "ours", 32, [2.0, 2.0, 2.0], ours, (1000, memory), "they do")
+
+
+def test_a_row_that_meets_its_ratios_misses_nothing(speed):
+    assert measured(speed, [1.0, 1.1, 5.0], 850).missed() == []  # the median counts
+
+
+def test_what_is_too_slow_or_too_large_is_said(speed):
+    slow, large = measured(speed, [1.0, 1.5, 1.5], 900).missed()
+    assert slow == "train_exact: 1.33 times as fast, must be at least 1.7"
+    assert large == "train_exact: memory 0.9 of theirs, must be at most 0.85"
+
+
+def test_vectors_must_agree(speed, tmp_path):
+    row = speed.ROWS["encode_bf16"]
+    np.save(tmp_path / "theirs.npy", np.eye(2))
+    np.save(tmp_path / "ours.npy", 3 * np.eye(2))
+    assert speed.vectors_agree(row, tmp_path) == {"ours": "least cosine 1.000000"}
+    np.save(tmp_path / "ours.npy", np.array([[1, 0.1], [0, 1]]))
+    with pytest.raises(speed.DisagreeError, match=r"the least cosine is 0.9950"):
+        speed.vectors_agree(row, tmp_path)
+
+
+def test_the_area_counts_ties_as_half(speed):
+    scores, same = np.array([1.0, 2, 2, 3, 0, 2]), np.array([0, 1, 0, 1, 0, 1], bool)
+    assert speed.auc(scores, same) == pytest.approx(roc_auc_score(same, scores))
+
+
+def test_a_row_without_its_data_is_left_out_by_name(speed, monkeypatch, tmp_path):
+    monkeypatch.setenv("MSIAM_DATA", str(tmp_path))
+    said = speed.left_out(speed.ROWS["encode_pictures"])
+    assert said.startswith("encode_pictures: left out, there is no ") and "MSIAM_DATA" in said
+
+
+def test_a_row_whose_peer_is_not_installed_is_left_out_by_name(speed, monkeypatch, tmp_path):
+    monkeypatch.setattr(speed.speed_data, "place", lambda file: Path(__file__))
+    monkeypatch.setattr(speed.importlib.util, "find_spec", lambda name: None)
+    assert "sentence_transformers is not installed" in speed.left_out(speed.ROWS["train_exact"])
