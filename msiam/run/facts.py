@@ -26,7 +26,8 @@ def introduce(model: Model, parts: Parts, settings: Train, console: Console) -> 
             soft_wrap=True,
         )
         rate = tower.options.learning_rate or settings.learning_rate
-        if learns and tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
+        changes = any(weight.requires_grad for weight in tower.encoder.parameters())
+        if changes and tower.encoder.pretrained and rate > KEEPS_PRETRAINED:
             console.print(
                 f"tower {name}: is pretrained, and at the learning rate {rate:g} it soon forgets "
                 f"what it knows; 1e-5 to 1e-4 suits it: set towers.{name}.learning_rate",
