@@ -173,6 +173,8 @@ def test_labelled_pairs_only_those_that_are_the_same_are_positives(questions, pl
     for row in found:
         assert row["a"].removeprefix("how to ") == row["b"].removeprefix("the way to ")
         assert row["negative"] != row["b"]
+    # More than there are of the others: what differs from an anchor is a candidate as well.
+    found = msiam.mine(questions, place / "questions.csv", negatives=70).to_list()
     assert any(row["negative"].startswith("who would") for row in found)
 
 
