@@ -50,6 +50,6 @@ class Contrastive(Loss):
         cost = distance.where(same, (self.options.margin - distance).relu()).square()
         half = 0.5 if self.options.halves else 1.0
         if self.options.balanced:
-            weight = 1 / same.sum().where(same, (~same).sum())  # one over the rows of a row's kind
-            return half * (cost @ weight / weight.sum().clamp(min=1))
+            kind = same.sum().where(same, (~same).sum()).to(cost)  # the rows of a row's kind
+            return half * (cost / kind).sum() / (1 / kind).sum().clamp(min=1)
         return cost.sum() * (half / max(len(cost), 1))

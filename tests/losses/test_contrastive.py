@@ -91,9 +91,10 @@ def test_no_rows_cost_nothing(loss, value_and_gradients, balanced):
     assert [gradient.shape for gradient in gradients] == [(0, 6), (0, 6)]
 
 
-def test_gradcheck(loss, unit):
+@pytest.mark.parametrize("balanced", [False, True])
+def test_gradcheck(loss, unit, balanced):
     a, b = unit(5).requires_grad_(), unit(5, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(loss(SAME, margin=1.5), (a, b))
+    assert torch.autograd.gradcheck(loss(SAME, margin=1.5, balanced=balanced), (a, b))
 
 
 def test_the_halves_are_the_papers_factors(loss, unit):

@@ -249,7 +249,7 @@ def test_fused_is_as_not_fused(tmp_path: Path) -> None:
     for name in ("adamw_torch", "adamw_torch_fused"):
         run = msiam.train(recipe({"one": TEXT}, optimizer=name), ROWS, folder=tmp_path / name)
         found.append(run.model.encode({"a": texts(5)})["a"])
-    np.testing.assert_allclose(*found, atol=1e-4)
+    np.testing.assert_allclose(*found, atol=5e-3)
 
 
 @pytest.mark.parametrize(
