@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from msiam.errors import RunError
-from msiam.paths import check_place, replacing, room_on_disk, write_text
+from msiam.paths import check_place, replacing, room_on_disk, take_lock, write_text
 
 STATE = b"msiam"  # the key, in a file's metadata, of what it was made of
 REJECTED = b"rejected"
@@ -55,13 +53,8 @@ class Parts:
         with room_on_disk(self.out):
             self.folder.mkdir(exist_ok=True)
             with self._lock.open("a") as lock:
-                held = False
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    with contextlib.suppress(FileNotFoundError):
-                        held = os.path.samestat(os.fstat(lock.fileno()), self._lock.stat())
-                    if not held:
-                        raise BlockingIOError  # its owner has removed it since it was opened here
+                    take_lock(lock)
                 except BlockingIOError as error:
                     raise RunError(
                         f"{self.out}: another process is writing it; wait for it, or give another "

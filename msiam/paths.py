@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import importlib.util
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from msiam.errors import RecipeError, RunError
 
@@ -113,6 +115,20 @@ def _writing(path: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def take_lock(lock: TextIO) -> None:
+    """Be the one process that holds an opened file, until it is closed or the process is gone.
+
+    Raises:
+        BlockingIOError: another process holds it, or its owner has removed it since it was opened
+            here.
+    """
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock.fileno()), Path(lock.name).stat()):
+            return
+    raise BlockingIOError(errno.EAGAIN, "removed by its owner", lock.name)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,18 +14,17 @@ import os
 import re
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "towers" / "plugin"))
 
+import forked
 import tiny_plugin
 
 from msiam import Gallery, Model, embed
 from msiam.data import json_lines, sheets, streams
-from msiam.errors import MsiamError
 from msiam.gallery import building
 from msiam.registry import registry
 
@@ -55,26 +54,6 @@ def embed_killed(table: str, out: str, rows: str, step: str) -> None:
     embed.embed_table(model(8), table, Path(out), "text", "key", resume=True)
 
 
-def serve() -> None:
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        _, *arguments = line.split()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                embed_killed(*arguments)
-                code = 0
-            except MsiamError as error:
-                print(error, file=sys.stderr, flush=True)
-                code = 2
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
 def peak(what: str, table: str, out: str) -> None:
     torch.set_num_threads(1)
     embed.ROWS = building.ROWS = 256
@@ -89,4 +68,8 @@ def peak(what: str, table: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "peak": peak}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "serve":
+        torch.set_num_threads(1)
+        forked.serve({"embed": embed_killed})
+    else:
+        peak(*sys.argv[2:])

@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from forked import end
 
 SCRIPT = str(Path(__file__).with_name("embedding_process.py"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -24,25 +26,12 @@ ROWS = [{"key": f"k{n}", "text": "" if n % 9 == 4 else "x" * (n % 37)} for n in 
 
 @pytest.fixture(scope="module")
 def server():
-    with subprocess.Popen(
-        [sys.executable, SCRIPT, "serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    ) as process:
+    with forked.server(SCRIPT, "serve") as process:
         yield process
-        process.stdin.close()
 
 
 def start(server, table, out, rows, step=0):
-    print("embed", table, out, rows, step, file=server.stdin, flush=True)
-    return int(server.stdout.readline())
-
-
-def end(server):
-    return int(server.stdout.readline())
+    return forked.start(server, "embed", table, out, rows, step)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from typing import Any
 import pydantic
 
 from msiam.errors import GalleryError
-from msiam.paths import room_on_disk, sha256, write_text
+from msiam.paths import room_on_disk, sha256, take_lock, write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -139,7 +139,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise GalleryError(f"{folder}: cannot be written ({error.strerror})") from error
     with lock, room_on_disk(folder):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(lock)
         except BlockingIOError as error:
             raise GalleryError(
                 f"{folder}: another process is writing this gallery; run this again when it is done"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from msiam.errors import RunError
-from msiam.paths import room_on_disk
+from msiam.paths import room_on_disk, take_lock
 
 
 class RunFolder:
@@ -89,14 +87,10 @@ class RunFolder:
             RunError: another process is writing, the folder may not be written, or the disk is
                 full.
         """
-        new, held = not self.path.exists(), False
+        new = not self.path.exists()
         with room_on_disk(self.path), self._opened_lock() as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with contextlib.suppress(FileNotFoundError):
-                    held = os.path.samestat(os.fstat(lock.fileno()), self.lock.stat())
-                if not held:
-                    raise BlockingIOError  # its owner has removed it since it was opened here
+                take_lock(lock)
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path}: another process is writing this run; wait for it, or give "

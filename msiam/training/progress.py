@@ -8,7 +8,6 @@ from typing import Any, Self
 import transformers
 from rich.console import Console
 
-from msiam.progress import items_bar as items_bar
 from msiam.progress import progress_bar
 
 

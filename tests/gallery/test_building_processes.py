@@ -6,12 +6,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
+from forked import end, start
 
 from msiam.errors import GalleryError
 from msiam.gallery.gallery import Gallery
@@ -20,26 +20,8 @@ from msiam.gallery.manifest import writing
 
 @pytest.fixture(scope="module")
 def server(toy):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, str(toy.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
+    with forked.server(str(toy.path)) as process:
         yield process
-        process.stdin.close()
-
-
-def start(server, *command):
-    print(*command, file=server.stdin, flush=True)
-    return int(server.stdout.readline())
-
-
-def end(server):
-    return int(server.stdout.readline())
 
 
 def whole(folder, toy):

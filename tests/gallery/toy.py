@@ -13,12 +13,13 @@ import hashlib
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import numpy as np
 
-from msiam.errors import MsiamError
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import forked
 
 DIM = 16
 ROWS = 60
@@ -119,22 +120,7 @@ def serve():
     import msiam.data.sources
     import msiam.gallery.faiss_backend  # noqa: F401 (imported here once, for every process)
 
-    for line in sys.stdin:
-        command, *arguments = line.split()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                {"loop": loop, "die": die}[command](*arguments)
-                code = 0
-            except MsiamError as error:
-                print(error, file=sys.stderr, flush=True)
-                code = 2
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    forked.serve({"loop": loop, "die": die})
 
 
 if __name__ == "__main__":
