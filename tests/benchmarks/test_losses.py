@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 
 from msiam.registry import registry
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def losses(monkeypatch):
-    """benchmarks/losses.py, which finds its rows beside it."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("bench_losses", BENCHMARKS / "losses.py")
-    module = sys.modules["bench_losses"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def losses(benchmark_module, monkeypatch):
+    module = benchmark_module("losses")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # no peer is here
     return module
 

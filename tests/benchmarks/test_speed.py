@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def speed(monkeypatch):
-    """benchmarks/speed.py, which finds its rows beside it."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("bench_speed", BENCHMARKS / "speed.py")
-    module = sys.modules["bench_speed"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def speed(benchmark_module):
+    return benchmark_module("speed")
 
 
 def measured(speed, ours, memory):
