@@ -1,4 +1,4 @@
-"""Image encoders: a small CNN, EfficientNet-Lite0 and every backbone of torchvision."""
+"""Image encoders: a small CNN, conv-4, EfficientNet-Lite0 and every backbone of torchvision."""
 
 from msiam import hookimpl
 
@@ -21,6 +21,12 @@ def msiam_encoders(register):
         "msiam_vision.small_cnn:SmallCNN",
         modality="image",
         summary="a small residual CNN for small pictures, trained from scratch",
+    )
+    register(
+        "conv4",
+        "msiam_vision.conv4:Conv4",
+        modality="image",
+        summary="four blocks of convolution and pooling, as in the few-shot literature",
     )
     register(
         "efficientnet_lite0",
