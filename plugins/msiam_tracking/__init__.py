@@ -1,0 +1,1 @@
+"""Visual tracking with a fully-convolutional siamese network (Bertinetto et al., 2016)."""
