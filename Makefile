@@ -29,6 +29,7 @@ recipes: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/profile_step.py
 
 bench-losses: $(VENV)/bench
 	$(BIN)/python benchmarks/losses.py
