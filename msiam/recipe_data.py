@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from msiam.errors import one_of
-from msiam.registry.options import Options
+from msiam.registry.options import Options, Term
 
 
 def _one_value(value: Any) -> Any:
@@ -51,11 +51,15 @@ class Split(Options):
 class Data(Options):
     """Where the rows come from. At most one of label, score and classes says more of them."""
 
-    table: str = pydantic.Field(description="a file, or a hub's data set")
-    more: str | None = pydantic.Field(
+    table: str | Term = pydantic.Field(
+        description="a file, a hub's data set, or a source by its name, with its options"
+    )
+    more: str | Term | None = pydantic.Field(
         None, description="a second table, for training alone; of labelled pairs, positive ones"
     )
-    test: str | None = pydantic.Field(None, description="a held-out table, in place of split.test")
+    test: str | Term | None = pydantic.Field(
+        None, description="a held-out table, in place of split.test"
+    )
     label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
     score: Annotated[
         Score | None,

@@ -24,9 +24,10 @@ from msiam.data.files import read_csv as read_csv
 from msiam.data.files import read_imagefolder as read_imagefolder
 from msiam.data.files import read_json as read_json
 from msiam.data.files import read_parquet as read_parquet
-from msiam.errors import DataError, one_of
+from msiam.errors import DataError, RecipeError, one_of
 from msiam.paths import resolve
 from msiam.registry import Spec, registry
+from msiam.registry.options import Term, parse_options
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:\w+)?")
 
@@ -66,7 +67,9 @@ class Table:
         return self.dataset[column][:]
 
 
-Source: TypeAlias = str | Path | list[dict[str, Any]] | datasets.Dataset | pandas.DataFrame | Table
+Source: TypeAlias = (
+    str | Path | Term | list[dict[str, Any]] | datasets.Dataset | pandas.DataFrame | Table
+)
 
 
 def open_table(source: Source) -> Table:
@@ -75,17 +78,22 @@ def open_table(source: Source) -> Table:
     Args:
         source: a file (csv, tsv, json, jsonl, parquet, a zipped ImageFolder, or what a plugin
             reads), a folder of pictures with its metadata.csv, a list of dicts, a
-            ``datasets.Dataset``, a ``pandas.DataFrame``, ``org/name[:split]`` on the Hub, or a
-            table that is open already.
+            ``datasets.Dataset``, a ``pandas.DataFrame``, ``org/name[:split]`` on the Hub, a
+            source that makes its rows, by its name and with its options, or a table that is open
+            already.
 
     Raises:
         DataError: there is no such file, nothing reads its suffix, it cannot be read, or it has
             no rows.
+        RecipeError: a source has no such option.
+        PluginError: there is no source of that name.
     """
     if isinstance(source, Table):
         return source
     if isinstance(source, str | Path):
         table = _open_named(str(source))
+    elif isinstance(source, Term):
+        table = Table(_made(source), source.name, None)
     elif isinstance(source, datasets.Dataset):
         table = Table(source, "the given dataset", None)
     elif isinstance(source, pandas.DataFrame):
@@ -144,6 +152,20 @@ def _open_named(name: str) -> Table:
             f"{name}: nothing reads '{suffix}' files; {one_of(suffix.lower(), _readers())}"
         )
     return Table(_read(reader, path, name), name, path if path.is_dir() else path.parent)
+
+
+def _made(term: Term) -> datasets.Dataset:
+    """The rows that a source makes as its options say."""
+    spec = registry().find("source", term.name, "data.table.name")
+    source = spec.load()
+    if not hasattr(source, "Options"):
+        raise RecipeError(
+            f"data.table.name: {term.name} takes no options, and reads files "
+            f"({', '.join(spec.facts['suffixes'])}): give one's path as data.table"
+        )
+    made = source(parse_options(source, term.options, f"data.table ({term.name})"))
+    with reading(term.name):
+        return made.read()
 
 
 def _nearest(path: Path) -> str:

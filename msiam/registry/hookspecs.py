@@ -65,7 +65,8 @@ def msiam_miners(register: Register) -> None:
 
 @hookspec
 def msiam_sources(register: RegisterSource) -> None:
-    """Add table readers: functions ``(path) -> datasets.Dataset``, found by the file's suffix."""
+    """Add tables: functions ``(path) -> datasets.Dataset``, found by the file's suffix, or classes
+    that make rows as their ``Options`` say, found by their name."""
 
 
 @hookspec

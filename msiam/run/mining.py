@@ -15,6 +15,7 @@ from msiam.gallery.gallery import Gallery
 from msiam.mining.negatives import Rules
 from msiam.paths import check_place, resolve
 from msiam.recipe import GIVEN
+from msiam.registry.options import Term
 from msiam.run.mineable import own_part, whole_table
 from msiam.run.mined import Mined, check_suffix, names_of
 from msiam.run.negative_search import NegativeSearch
@@ -123,8 +124,10 @@ def _direction(model: Model, anchor: str | None, positive: str | None) -> tuple[
     return one, other
 
 
-def _same_place(table: str | Path, other: str) -> bool:
-    return other != GIVEN and resolve(table).resolve() == resolve(other).resolve()
+def _same_place(table: str | Path, other: str | Term) -> bool:
+    if not isinstance(other, str) or other == GIVEN:
+        return False
+    return resolve(table).resolve() == resolve(other).resolve()
 
 
 def _open(folder: Path, model: Model, column: str) -> Gallery:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from msiam import Gallery, Model, Tower, open_table
+from msiam.errors import PluginError, RecipeError
 from msiam.evaluation.measure import build_evaluators
 from msiam.losses.base import Targets
 from msiam.losses.triplet import Triplet
-from msiam.recipe import LossTerm
+from msiam.recipe import Data, LossTerm
 from msiam.registry import hookspecs, registry
 from msiam.registry.conformance import check_backend, check_encoder, check_loss, check_miner
 from msiam.registry.options import Term, parse_options
@@ -223,6 +224,39 @@ def test_msiam_sources(install, tmp_path):
     (tmp_path / "night.songs").write_text("tweet|chirp|coo")
     table = open_table(tmp_path / "night.songs")
     assert table.dataset["song"][:] == ["tweet", "chirp", "coo"]
+
+
+def test_msiam_sources_that_make_their_rows(install):
+    maker = """
+        import datasets
+        from msiam import Options
+
+        class Songs:
+            class Options(Options):
+                times: int
+
+            def __init__(self, options):
+                self.options = options
+
+            def read(self):
+                return datasets.Dataset.from_dict({"song": ["tweet"] * self.options.times})
+    """
+    install(
+        "msiam_birds", hooks("msiam_sources", '"songs", "songs:Songs", suffixes=()'), songs=maker
+    )
+    table = Data.model_validate({"table": {"name": "songs", "times": 3}}).table
+    opened = open_table(table)
+    assert opened.dataset["song"][:] == ["tweet"] * 3 and opened.name == "songs"
+    with pytest.raises(
+        RecipeError, match=r"data.table \(songs\): tims: no such key; did you mean 'tim"
+    ):
+        open_table(Term(name="songs", tims=3))
+    with pytest.raises(RecipeError, match=r"csv takes no options, and reads files \(.csv, .tsv\)"):
+        open_table(Term(name="csv", tims=3))
+    with pytest.raises(
+        PluginError, match=r"data.table.name: no source 'song'; did you mean 'songs'"
+    ):
+        open_table(Term(name="song"))
 
 
 def test_msiam_backends(install, tmp_path):
