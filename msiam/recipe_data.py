@@ -18,7 +18,11 @@ def _one_value(value: Any) -> Any:
 
 
 class Label(Options):
-    """Which column says whether a pair belongs together, and which of its values means "same"."""
+    """Which column says whether a pair belongs together, and which of its values means "same".
+
+    Of one column with classes: whether the item belongs to the class that its row names, as a
+    genuine signature does and a forged one does not.
+    """
 
     column: str
     # As written: 1 stays a number and "1" a text.
@@ -49,7 +53,10 @@ class Split(Options):
 
 
 class Data(Options):
-    """Where the rows come from. At most one of label, score and classes says more of them."""
+    """Where the rows come from. At most one of label, score and classes says more of them.
+
+    One column of classes may have a label as well: which items are members of their class.
+    """
 
     table: str | Term = pydantic.Field(
         description="a file, a hub's data set, or a source by its name, with its options"
@@ -60,7 +67,9 @@ class Data(Options):
     test: str | Term | None = pydantic.Field(
         None, description="a held-out table, in place of split.test"
     )
-    label: Label | None = pydantic.Field(None, description="for tables of labelled pairs")
+    label: Label | None = pydantic.Field(
+        None, description="for tables of labelled pairs; or which items are of their class at all"
+    )
     score: Annotated[
         Score | None,
         pydantic.BeforeValidator(lambda v: {"column": v} if isinstance(v, str) else v),
@@ -73,6 +82,8 @@ class Data(Options):
     @property
     def kind(self) -> str | None:
         """What is said of the rows, by its key: "label", "score" or "classes"."""
+        if self.classes is not None:
+            return "classes"
         return next((key for key in KINDS if getattr(self, key) is not None), None)
 
     @property
@@ -92,6 +103,8 @@ class Data(Options):
     def fault(self, columns: Collection[str]) -> str | None:
         """What does not fit together here, or with the model's columns: a key and a sentence."""
         said = [key for key in KINDS if getattr(self, key) is not None]
+        if len(columns) == 1 and said == ["label", "classes"]:  # which items are of their class
+            said = ["classes"]
         if len(said) > 1:
             return f"data: found {' and '.join(said)}; rows have one of them: leave the other out"
         if len(columns) == 1 and self.classes is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,13 @@ class Classes:
     Attributes:
         names: the name of each class, by number, in order of appearance.
         numbers: (table's key, the model's column) -> class of each row's item, int64 (n,).
+        claims: table's key -> class that each row names, int64 (n,), where a label says whether
+            its item is a member of it. An item that is none is alone in a class.
     """
 
     names: list[str] = field(default_factory=list)
     numbers: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    claims: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def collect(
@@ -34,33 +37,49 @@ class Classes:
         classes: Mapping[str, str],
         items: Mapping[str, Items],
         towers: Towers,
+        members: Mapping[str, np.ndarray] | None = None,
     ) -> Classes:
         """Number the classes in all tables. One name is one class, whichever column it stands in.
 
         Args:
             classes: the model's column -> the table's column with the classes of its items.
+            members: table's key -> whether each row's item, of the only column, is a member of the
+                class that the row names, bool (n,); a table that is not there has members alone.
 
         Raises:
             DataError: no such column, a null (the message has the row), or an item that is of one
                 class in one row and of another in another (the message has both).
         """
-        numbers: dict[str, int] = {}
-        found = {}
+        names: list[str] = []
+        numbers: dict[Hashable, int] = {}
+
+        def number(key: Hashable, name: str) -> int:
+            if key not in numbers:
+                names.append(name)
+            return numbers.setdefault(key, len(numbers))
+
+        found: dict[tuple[str, str], np.ndarray] = {}
+        claims: dict[str, np.ndarray] = {}
         first: dict[tuple[str, int], tuple[str, tuple[Table, str, int]]] = {}  # by tower, item
         for key, table in tables.items():
             for column, source in classes.items():
                 tower = towers[column]
                 found[key, column] = of_rows = np.empty(len(table), np.int64)
-                members = items[tower].numbers[key, column].tolist()
+                of_items = items[tower].numbers[key, column].tolist()
                 for row, (value, item) in enumerate(
-                    zip(table.values(source), members, strict=True)
+                    zip(table.values(source), of_items, strict=True)
                 ):
                     name, here = _name(value), (table, source, row)
                     if name is None:
                         raise DataError(
                             f"{_place(*here)} has no class; give it one or drop the row"
                         )
-                    of_rows[row] = numbers.setdefault(name, len(numbers))
+                    of_rows[row] = number(name, name)
+                    if members is not None:
+                        claims.setdefault(key, np.empty(len(table), np.int64))[row] = of_rows[row]
+                        if key in members and not members[key][row]:
+                            name = f"not {name}"
+                            of_rows[row] = number((item, name), name)
                     before, place = first.setdefault((tower, item), (name, here))
                     if before != name and item >= 0:
                         raise DataError(
@@ -68,7 +87,7 @@ class Classes:
                             f"column '{column}' has the class '{before}' in {_place(*place)}; an "
                             "item is of one class: mend or drop one of the rows"
                         )
-        return cls(list(numbers), found)
+        return cls(names, found, claims)
 
 
 def _place(table: Table, column: str, row: int) -> str:

@@ -32,6 +32,8 @@ class Examples:
         rows: int64 (n,), the row's number in its table, from 0, for messages and reports.
         scores: float32 (n,) where rows are scored; see ``msiam.losses.base.Targets``.
         classed: whether the groups are classes of the data.
+        claims: the class that each row names, int64 (n,), where a label says whether its item is a
+            member of it, as a forged signature is not: that item is a group of its own.
     """
 
     columns: dict[str, np.ndarray]
@@ -40,6 +42,7 @@ class Examples:
     rows: np.ndarray
     scores: np.ndarray | None = None
     classed: bool = False
+    claims: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -49,6 +52,7 @@ class Examples:
         same: np.ndarray | None = None,
         scores: np.ndarray | None = None,
         classes: Columns | None = None,
+        claims: np.ndarray | None = None,
     ) -> Examples:
         """All rows whose every item could be read.
 
@@ -59,6 +63,7 @@ class Examples:
                 classes, a row is one if its two classes are equal.
             scores: float32 (n,), how alike the items of each row are.
             classes: column -> class number of each row's item, (n,), over all columns.
+            claims: class number that each row names, (n,); see the attribute.
         """
         rows = np.flatnonzero(np.all([numbers >= 0 for numbers in columns.values()], axis=0))
         if classes is not None and len(columns) == 2:
@@ -70,7 +75,8 @@ class Examples:
         if classes is None:
             return cls(kept, positive_groups(kept, towers, same), same, rows, scores)
         groups = {column: classes[column][rows] for column in kept}
-        return cls(kept, groups, same, rows, scores, classed=True)
+        claims = None if claims is None else claims[rows]
+        return cls(kept, groups, same, rows, scores, classed=True, claims=claims)
 
     @classmethod
     def join(cls, parts: Sequence[Examples], towers: Towers) -> Examples:
@@ -91,7 +97,10 @@ class Examples:
         if not parts[0].classed:
             return cls(columns, positive_groups(columns, towers, same), same, rows, scores)
         groups = {c: np.concatenate([p.groups[c] for p in parts]) for c in columns}
-        return cls(columns, groups, same, rows, scores, classed=True)
+        claims = None
+        if given := [part.claims for part in parts if part.claims is not None]:
+            claims = np.concatenate(given)
+        return cls(columns, groups, same, rows, scores, classed=True, claims=claims)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -99,6 +108,17 @@ class Examples:
     def distinct_groups(self) -> np.ndarray:
         """The groups of these rows' items over all columns, each once, ascending."""
         return np.unique(np.concatenate(list(self.groups.values())))
+
+    @property
+    def named(self) -> dict[str, np.ndarray]:
+        """column -> int64 (n,): the class that a row names, or else its item's group."""
+        if self.claims is None:
+            return self.groups
+        return dict.fromkeys(self.groups, self.claims)
+
+    def distinct_classes(self) -> np.ndarray:
+        """The classes that these rows name over all columns, each once, ascending."""
+        return np.unique(np.concatenate(list(self.named.values())))
 
     def distinct_items(self, columns: Iterable[str]) -> np.ndarray:
         """The item numbers in those of ``columns`` that there are, each once, ascending."""
@@ -126,6 +146,7 @@ class Examples:
             self.rows[index],
             None if self.scores is None else self.scores[index],
             self.classed,
+            None if self.claims is None else self.claims[index],
         )
 
 

@@ -65,6 +65,7 @@ class Parts:
                 examples.same,
                 examples.scores,
                 *(examples.classed * [*examples.groups.values()]),
+                examples.claims,
             )
             for values in said:
                 if values is not None:
@@ -94,7 +95,7 @@ def training_parts(
         tables["test"] = open_table(held_out_table)
     items = collect(tables, model)
     columns, by = model.numbering, data.split_by
-    classes = Classes.collect(tables, data.classes or {}, items, columns)
+    classes = classes_of(tables, data, items, columns)
     examples = {
         key: examples_of(key, table, items, classes, columns, data) for key, table in tables.items()
     }
@@ -149,7 +150,7 @@ def test_part(data: Data, model: Model, source: Source) -> Parts:
     """Another table as the part to measure on."""
     tables = {"test": open_table(source)}
     items = collect(tables, model)
-    classes = Classes.collect(tables, data.classes or {}, items, model.numbering)
+    classes = classes_of(tables, data, items, model.numbering)
     examples = examples_of("test", tables["test"], items, classes, model.numbering, data)
     return Parts(items, {"test": examples}, _rows(tables), classes=classes.names)
 
@@ -172,6 +173,18 @@ def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
     return {name: found[model.leader(name)] for name in model.towers}
 
 
+def classes_of(
+    tables: Mapping[str, Table], data: Data, items: Mapping[str, Items], columns: Mapping[str, str]
+) -> Classes:
+    """The classes of all tables. With a label it says which items are members of theirs."""
+    members = None
+    if data.classes is not None and data.label is not None:
+        label = data.label
+        labelled = {key: table for key, table in tables.items() if key != "more"}
+        members = {k: labels(table, label.column, label.same) for k, table in labelled.items()}
+    return Classes.collect(tables, data.classes or {}, items, columns, members)
+
+
 def examples_of(
     key: str,
     table: Table,
@@ -182,7 +195,7 @@ def examples_of(
 ) -> Examples:
     """The rows of one table whose items can all be read."""
     same, scored, classed = None, None, None
-    if data.label is not None and key != "more":
+    if data.label is not None and data.classes is None and key != "more":
         same = labels(table, data.label.column, data.label.same)
     if data.score is not None:
         scored = scores(table, data.score.column)
@@ -197,7 +210,7 @@ def examples_of(
     if data.classes is not None:
         classed = {c: classes.numbers[key, c] for c in columns}
     numbers = {c: items[tower].numbers[key, c] for c, tower in columns.items()}
-    return Examples.build(numbers, columns, same, scored, classed)
+    return Examples.build(numbers, columns, same, scored, classed, classes.claims.get(key))
 
 
 def prepare(

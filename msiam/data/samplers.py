@@ -201,9 +201,10 @@ class NoDuplicates(BatchSampler):
 class PerClass(BatchSampler):
     """P × K: each batch has P classes, and K items of each (Hermans, Beyer and Leibe, 2017).
 
-    The classes are the groups of the first column. They take turns, each once a round in a random
-    order, so that small ones count as much as large ones; classes left over at the end of a round
-    sit it out. A class gives its rows in a random order and begins again when all were there:
+    The classes are those that the rows name in the first column, so that what only claims to be of
+    a class, as a forged signature does, meets it there. They take turns, each once a round in a
+    random order, so that small ones count as much as large ones; classes left over at the end of a
+    round sit it out. A class gives its rows in a random order and begins again when all were there:
     a class of fewer than K rows has some of them several times in a batch. An epoch has n rows,
     rounded up to whole batches.
 
@@ -221,7 +222,7 @@ class PerClass(BatchSampler):
     ) -> None:
         super().__init__(len(examples), seed, share)
         self.per_class, self.each = per_class, batch_size // per_class
-        groups = next(iter(examples.groups.values()))
+        groups = next(iter(examples.named.values()))
         _, self.classes, self.sizes = np.unique(groups, return_inverse=True, return_counts=True)
         if len(self.sizes) < self.each:
             raise DataError(

@@ -162,12 +162,12 @@ def _apart(examples: Examples, towers: Towers, by: str) -> tuple[Columns, Towers
     """What no two parts share, by column: numbers, and the numbering that they are in."""
     if by == "item":
         return examples.columns, towers
-    return examples.groups, dict.fromkeys(examples.groups, "class")
+    return examples.named, dict.fromkeys(examples.named, "class")
 
 
 def _classes_note(examples: Examples, parts: Mapping[str, np.ndarray]) -> str:
     counts = ", ".join(
-        f"{len(examples.select(index).distinct_groups()):,} for {part}"
+        f"{len(examples.select(index).distinct_classes()):,} for {part}"
         for part, index in parts.items()
     )
     return (

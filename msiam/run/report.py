@@ -57,7 +57,7 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
         )
     facts["rows"] = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.examples.items())
     if parts.classes:
-        counts = {part: len(rows.distinct_groups()) for part, rows in parts.examples.items()}
+        counts = {part: len(rows.distinct_classes()) for part, rows in parts.examples.items()}
         facts["classes"] = ", ".join(f"{count:,} {part}" for part, count in counts.items())
     if made := run.metrics.get("training"):
         facts["training"] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from msiam.data.classes import Classes
@@ -95,3 +96,23 @@ def test_items_that_cannot_be_read_are_no_item_together(words):
 def test_no_such_column(words):
     with pytest.raises(DataError, match="no column 'kind'"):
         collect(words, [{"left": "a", "kin": 1}])
+
+
+def test_an_item_that_is_no_member_of_the_class_that_its_row_names_is_alone(words):
+    rows = [{"left": word, "kind": kind} for word, kind in zip("abcda", "xxyxx", strict=True)]
+    tables = {"table": open_table(rows), "more": open_table([{"left": "e", "kind": "y"}])}
+    items = {"text": Items.collect(tables, ["left"], "text", words)}
+    members = {"table": np.array([True, False, True, False, True])}
+    found = Classes.collect(tables, {"left": "kind"}, items, ONE, members)
+    assert found.names == ["x", "not x", "y", "not x"]
+    assert found.numbers["table", "left"].tolist() == [0, 1, 2, 3, 0]
+    assert found.claims["table"].tolist() == [0, 0, 2, 0, 0]
+    assert found.numbers["more", "left"].tolist() == found.claims["more"].tolist() == [2]
+
+
+def test_an_item_cannot_be_a_member_of_a_class_and_not(words):
+    rows = [{"left": "a", "kind": "x"}, {"left": "a", "kind": "x"}]
+    tables = {"table": open_table(rows)}
+    items = {"text": Items.collect(tables, ["left"], "text", words)}
+    with pytest.raises(DataError, match=r"row 1 .* the class 'not x', but .* the class 'x' in"):
+        Classes.collect(tables, {"left": "kind"}, items, ONE, {"table": np.array([True, False])})

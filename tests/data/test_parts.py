@@ -194,3 +194,23 @@ def test_a_tower_that_follows_shares_its_leaders_items(tmp_path):
     told = []
     prepare(parts, made, tmp_path / "rejected.csv", allow=True, progress=told.append)
     assert sum(told) == 60
+
+
+def test_a_label_says_which_items_are_of_their_class():
+    rows = [
+        {"word": f"{name}{n}", "kind": name, "real": n < 3} for name in "abcd" for n in range(5)
+    ]
+    data = Data(
+        table="given",
+        classes={"word": "kind"},
+        label={"column": "real", "same": True},
+        split={"validation": 5, "test": 5},
+    )
+    parts = training_parts(data, Model({"text": TEXT}, {"word": "text"}), 0, rows)
+    for examples in parts.examples.values():
+        real = examples.groups["word"] == examples.claims
+        assert real.tolist() == [rows[row]["real"] for row in examples.rows]
+        assert len(set(examples.groups["word"][~real].tolist())) == (~real).sum()
+        assert [parts.classes[n] for n in examples.claims] == [
+            rows[row]["kind"] for row in examples.rows
+        ]

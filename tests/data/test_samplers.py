@@ -299,3 +299,15 @@ def test_a_resumed_epoch_goes_on_where_it_was(processes):
     ]
     for process in range(processes):
         assert resumed[process] == [whole[process][1][3:], whole[process][2]]
+
+
+def test_what_claims_a_class_is_drawn_with_its_members():
+    claims = np.arange(40) // 10
+    groups = np.where(np.arange(40) % 10 < 6, claims, 100 + np.arange(40))
+    examples = Examples.build(
+        {"left": np.arange(40)}, {"left": "text"}, classes={"left": groups}, claims=claims
+    )
+    for batch in epoch(PerClass(examples, 20, 10)):
+        drawn = claims[batch]
+        assert (np.bincount(drawn)[np.unique(drawn)] == 10).all()
+        assert len(set(groups[batch].tolist())) == 2 + 8  # the members' classes, and the others

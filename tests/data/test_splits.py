@@ -239,3 +239,20 @@ def test_training_rows_of_a_held_out_class_are_dropped():
     assert without_leaks(examples, held_out, SIAMESE)[1] == 2
     with pytest.raises(DataError, match="each of the 15 training rows shares a class with a held-"):
         without_leaks(examples, examples, SIAMESE, by="class")
+
+
+def test_what_claims_a_class_is_held_out_with_it():
+    """Items 0 … 59: six a class, of which the last two only claim it."""
+    item = np.arange(60)
+    claims, member = item // 6, item % 6 < 4
+    groups = np.where(member, claims, 100 + item)
+    examples = Examples.build({"left": item}, SIAMESE, classes={"left": groups}, claims=claims)
+    parts, note = split(examples, SIAMESE, {"validation": 0.2, "test": 0.3}, by="class")
+    sides = {part: set(rows.claims.tolist()) for part, rows in parts.items()}
+    assert sum(map(len, sides.values())) == len(set().union(*sides.values())) == 10
+    assert {part: len(rows) for part, rows in parts.items()} == {
+        part: 6 * len(side) for part, side in sides.items()
+    }
+    assert "(2 for validation, 3 for test, 5 for train)" in note
+    kept, dropped = without_leaks(examples, parts["test"], SIAMESE, "class")
+    assert dropped == 18 and not sides["test"] & set(kept.claims.tolist())
