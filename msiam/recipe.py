@@ -118,11 +118,14 @@ class Recipe(Options):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _classes_of_all_columns(cls, content: Any) -> Any:
-        """``classes: label`` means that column of the table for every column of the model."""
+        """``classes: label`` means that column of the table for every column of the model.
+
+        So does a list of columns.
+        """
         data, columns = content.get("data"), content.get("columns")
         if isinstance(data, dict) and isinstance(columns, dict):
             classes = data.get("classes")
-            if isinstance(classes, str):
+            if isinstance(classes, str | list):
                 content = content | {"data": data | {"classes": dict.fromkeys(columns, classes)}}
         return content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 
@@ -41,14 +41,18 @@ class Score(Options):
 
 
 class Split(Options):
-    """What is held out of the table: a share of its rows, or from 1 on a number of rows."""
+    """What is held out of the table: a share of its rows, or from 1 on a number of rows.
+
+    By a column, a share or a number of its values.
+    """
 
     validation: float = pydantic.Field(0.1, gt=0)
     test: float = pydantic.Field(0.1, ge=0)
-    by: Literal["class", "item"] | None = pydantic.Field(
+    by: str | None = pydantic.Field(
         None,
-        description="what no two parts share: of data with classes, whole classes (none of the "
-        "test's is ever seen in training), else items",
+        description="what no two parts share: of data with classes, whole classes (class: none of "
+        "the test's is ever seen in training), else items (item); or a column of the table, whose "
+        "values are then what is counted",
     )
 
 
@@ -74,8 +78,10 @@ class Data(Options):
         Score | None,
         pydantic.BeforeValidator(lambda v: {"column": v} if isinstance(v, str) else v),
     ] = pydantic.Field(None, description="for tables of scored pairs, or of a teacher's margins")
-    classes: dict[str, str] | None = pydantic.Field(
-        None, description="column: the table's column with its items' classes"
+    classes: dict[str, str | list[str]] | None = pydantic.Field(
+        None,
+        description="column: the table's column with its items' classes, or several columns, of "
+        "which each combination is a class",
     )
     split: Split = Split()
 
@@ -96,8 +102,14 @@ class Data(Options):
         return {"labels"} if self.label is not None else set()
 
     @property
+    def class_columns(self) -> set[str]:
+        """The table's columns that say which class an item is of."""
+        found = (self.classes or {}).values()
+        return {name for one in found for name in ([one] if isinstance(one, str) else one)}
+
+    @property
     def split_by(self) -> str:
-        """What no two parts share: "class" or "item"."""
+        """What no two parts share: "class", "item", or the values of that column."""
         return self.split.by or ("item" if self.classes is None else "class")
 
     def fault(self, columns: Collection[str]) -> str | None:
@@ -123,10 +135,12 @@ class Data(Options):
 KINDS = ("label", "score", "classes")
 
 
-def _classes_fault(classes: dict[str, str], columns: Collection[str]) -> str | None:
+def _classes_fault(classes: dict[str, str | list[str]], columns: Collection[str]) -> str | None:
     if len(columns) > 2:
         return f"data.classes: belong to one column or two; the recipe has {len(columns)}"
-    for column in classes:
+    for column, sources in classes.items():
+        if not sources:
+            return f"data.classes.{column}: found no column; give one, or a list of several"
         if column not in columns:
             return f"data.classes.{column}: no such column of the model; {one_of(column, columns)}"
     for column in columns:

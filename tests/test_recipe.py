@@ -197,7 +197,7 @@ TWO = {"one": "question", "two": "question"}
         (TWO | {"three": "question"}, {"classes": "k"}, "data.classes: belong to one column or tw"),
         (TWO, {"classes": 3}, "data.classes: found 3; "),
         (TWO, {"split": {"by": "class"}}, "data.split.by: found 'class'; there are none without d"),
-        (TWO, {"split": {"by": "row"}}, "data.split.by: found 'row'; "),
+        (TWO, {"split": {"by": 3}}, "data.split.by: found 3; "),
         (TWO, {"score": "s"}, "data.score.same: is missing, and has no default: from which score"),
         (TWO, {"score": {"column": "s", "same": "x"}}, "data.score.same: found 'x'; "),
         (
@@ -260,9 +260,19 @@ def test_classes_by_one_name_are_those_of_every_column():
     assert recipe.data.classes == {"one": "kind", "two": "kind"}
 
 
-def test_classes_may_be_split_by_item():
-    content = changed(data={"table": "x", "classes": "kind", "split": {"by": "item"}})
-    assert Recipe.parse(content).data.split.by == "item"
+def test_classes_may_be_of_several_columns(written):
+    recipe = Recipe.parse(changed(columns=TWO, data={"table": "x", "classes": ["a", "b"]}))
+    assert recipe.data.classes == {"one": ["a", "b"], "two": ["a", "b"]}
+    assert recipe.data.class_columns == {"a", "b"}
+    assert Recipe.read(written(recipe.to_yaml())) == recipe
+    message = fault(changed(columns=TWO, data={"table": "x", "classes": []}))
+    assert "data.classes.one: found no column; give one, or a list of several" in message
+
+
+@pytest.mark.parametrize("by", ["item", "alphabet"])
+def test_classes_may_be_split_by_item_or_by_a_column(by):
+    content = changed(data={"table": "x", "classes": "kind", "split": {"by": by}})
+    assert Recipe.parse(content).data.split.by == by
 
 
 def test_the_value_that_means_same_has_no_default():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ from msiam.data.examples import Towers
 from msiam.data.items import Items
 from msiam.data.sources import Table
 from msiam.errors import DataError
+
+Place = tuple[Table, str | Sequence[str], int]
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Classes:
     def collect(
         cls,
         tables: Mapping[str, Table],
-        classes: Mapping[str, str],
+        classes: Mapping[str, str | Sequence[str]],
         items: Mapping[str, Items],
         towers: Towers,
         members: Mapping[str, np.ndarray] | None = None,
@@ -42,7 +44,9 @@ class Classes:
         """Number the classes in all tables. One name is one class, whichever column it stands in.
 
         Args:
-            classes: the model's column -> the table's column with the classes of its items.
+            classes: the model's column -> the table's column with the classes of its items. Of
+                several columns a class is one combination of their values, as an alphabet and a
+                character's number.
             members: table's key -> whether each row's item, of the only column, is a member of the
                 class that the row names, bool (n,); a table that is not there has members alone.
 
@@ -60,16 +64,16 @@ class Classes:
 
         found: dict[tuple[str, str], np.ndarray] = {}
         claims: dict[str, np.ndarray] = {}
-        first: dict[tuple[str, int], tuple[str, tuple[Table, str, int]]] = {}  # by tower, item
+        first: dict[tuple[str, int], tuple[str, Place]] = {}  # by tower, item
         for key, table in tables.items():
             for column, source in classes.items():
                 tower = towers[column]
                 found[key, column] = of_rows = np.empty(len(table), np.int64)
                 of_items = items[tower].numbers[key, column].tolist()
-                for row, (value, item) in enumerate(
-                    zip(table.values(source), of_items, strict=True)
+                for row, (name, item) in enumerate(
+                    zip(_names(table, source), of_items, strict=True)
                 ):
-                    name, here = _name(value), (table, source, row)
+                    here = (table, source, row)
                     if name is None:
                         raise DataError(
                             f"{_place(*here)} has no class; give it one or drop the row"
@@ -90,12 +94,21 @@ class Classes:
         return cls(names, found, claims)
 
 
-def _place(table: Table, column: str, row: int) -> str:
-    return f"{table.name}: column '{column}': row {row} (from 0)"
+def _place(table: Table, column: str | Sequence[str], row: int) -> str:
+    columns = f"'{column}'" if isinstance(column, str) else " and ".join(map(repr, column))
+    return f"{table.name}: column {columns}: row {row} (from 0)"
 
 
-def _name(value: Any) -> str | None:
-    """A class in one spelling, whatever a table's type: 3, 3.0 and "3" are one; None: null."""
+def _names(table: Table, source: str | Sequence[str]) -> Iterator[str | None]:
+    """Each row's class by name; None where one of its columns is null."""
+    columns = [source] if isinstance(source, str) else source
+    for values in zip(*(table.values(column) for column in columns), strict=True):
+        names = [name_of(value) for value in values]
+        yield None if None in names else " / ".join(filter(None, names))
+
+
+def name_of(value: Any) -> str | None:
+    """A value in one spelling, whatever a table's type: 3, 3.0 and "3" are one; None: null."""
     if isinstance(value, float):
         if math.isnan(value):
             return None

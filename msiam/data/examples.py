@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,7 @@ class Examples:
         classed: whether the groups are classes of the data.
         claims: the class that each row names, int64 (n,), where a label says whether its item is a
             member of it, as a forged signature is not: that item is a group of its own.
+        attributes: a further column of the table -> number of each row's value, int64 (n,).
     """
 
     columns: dict[str, np.ndarray]
@@ -43,6 +44,7 @@ class Examples:
     scores: np.ndarray | None = None
     classed: bool = False
     claims: np.ndarray | None = None
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -94,13 +96,26 @@ class Examples:
         if given := [part.scores for part in parts if part.scores is not None]:
             scores = np.concatenate(given)
         rows = np.concatenate([part.rows for part in parts])
+        attributes = {
+            c: np.concatenate([p.attributes[c] for p in parts]) for c in parts[0].attributes
+        }
         if not parts[0].classed:
-            return cls(columns, positive_groups(columns, towers, same), same, rows, scores)
+            groups = positive_groups(columns, towers, same)
+            return cls(columns, groups, same, rows, scores, attributes=attributes)
         groups = {c: np.concatenate([p.groups[c] for p in parts]) for c in columns}
         claims = None
         if given := [part.claims for part in parts if part.claims is not None]:
             claims = np.concatenate(given)
-        return cls(columns, groups, same, rows, scores, classed=True, claims=claims)
+        return cls(
+            columns,
+            groups,
+            same,
+            rows,
+            scores,
+            classed=True,
+            claims=claims,
+            attributes=attributes,
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,6 +162,7 @@ class Examples:
             None if self.scores is None else self.scores[index],
             self.classed,
             None if self.claims is None else self.claims[index],
+            {column: values[index] for column, values in self.attributes.items()},
         )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from msiam.data.attributes import collect_attributes, with_attributes
 from msiam.data.classes import Classes
 from msiam.data.contents import identity
 from msiam.data.examples import Examples, labels, scores
 from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
+from msiam.data.splits_by_column import split_by_column
 from msiam.errors import DataError
 from msiam.recipe import Data
 from msiam.towers.model import Model
@@ -79,10 +81,13 @@ def training_parts(
     seed: int,
     source: Source | None = None,
     test: Source | None = None,
+    reads: Collection[str] = (),
 ) -> Parts:
     """Open the tables, number their items, and split the rows. Nothing is prepared yet.
 
     ``source`` and ``test`` are rows given from Python, in the place of the recipe's tables.
+    ``reads``: the tables' columns that become attributes of the rows, for evaluators; that which
+    the split goes by is always one.
 
     Raises:
         DataError: a table, column or label that cannot be read.
@@ -96,19 +101,24 @@ def training_parts(
     items = collect(tables, model)
     columns, by = model.numbering, data.split_by
     classes = classes_of(tables, data, items, columns)
+    attributes = collect_attributes(tables, {*reads, *({by} - {"class", "item"})})
     examples = {
-        key: examples_of(key, table, items, classes, columns, data) for key, table in tables.items()
+        key: with_attributes(
+            examples_of(key, table, items, classes, columns, data), key, attributes
+        )
+        for key, table in tables.items()
     }
 
     base = examples["table"]
-    notes = _unused(tables["table"], model, data)
+    notes = _unused(tables["table"], model, data, reads)
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns, by)
         notes += _dropped(tables["table"], "test", dropped, by)
-    shares = {"validation": _share(data.split.validation, base)}
+    shares = {"validation": _share(data.split.validation, base, by)}
     if "test" not in tables and data.split.test > 0:
-        shares["test"] = _share(data.split.test, base)
-    parts, note = split(base, columns, shares, seed, by)
+        shares["test"] = _share(data.split.test, base, by)
+    deal = split if by in ("class", "item") else split_by_column
+    parts, note = deal(base, columns, shares, seed, by)
     notes.append(note)
     if "test" in tables:
         parts["test"] = examples["test"]
@@ -124,15 +134,16 @@ def training_parts(
     return Parts(items, parts, _rows(tables), notes, classes=classes.names)
 
 
-def _share(asked: float, examples: Examples) -> float:
-    """A share of the rows, where a number of rows may be asked for."""
-    return asked if asked < 1 else asked / max(len(examples), 1)
+def _share(asked: float, examples: Examples, by: str) -> float:
+    """A share of the rows, or of the values of a column, where a number may be asked for."""
+    whole = len(np.unique(examples.attributes[by])) if by in examples.attributes else len(examples)
+    return asked if asked < 1 else asked / max(whole, 1)
 
 
-def _unused(table: Table, model: Model, data: Data) -> list[str]:
+def _unused(table: Table, model: Model, data: Data, reads: Collection[str]) -> list[str]:
     """Columns that nothing reads, in a sentence; one of them may have been meant as a label."""
     said = [one.column for one in (data.label, data.score) if one is not None]
-    read = {*model.columns, *said, *(data.classes or {}).values()}
+    read = {*model.columns, *said, *data.class_columns, *reads, data.split_by}
     unused = [column for column in table.dataset.column_names if column not in read]
     return [f"Columns that are not used: {', '.join(unused)}."] if unused else []
 
@@ -141,17 +152,18 @@ def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:
     """What leaving leaking rows out took, in a sentence."""
     if not rows:
         return []
-    what = "items" if by == "item" else "classes"
+    what = {"item": "items", "class": "classes"}.get(by, f"items or a '{by}'")
     name = Path(table.name).name
     return [f"{rows:,} training rows of {name} were left out: they share {what} with {part}."]
 
 
-def test_part(data: Data, model: Model, source: Source) -> Parts:
+def test_part(data: Data, model: Model, source: Source, reads: Collection[str] = ()) -> Parts:
     """Another table as the part to measure on."""
     tables = {"test": open_table(source)}
     items = collect(tables, model)
     classes = classes_of(tables, data, items, model.numbering)
     examples = examples_of("test", tables["test"], items, classes, model.numbering, data)
+    examples = with_attributes(examples, "test", collect_attributes(tables, reads))
     return Parts(items, {"test": examples}, _rows(tables), classes=classes.names)
 
 

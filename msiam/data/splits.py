@@ -10,7 +10,8 @@ from msiam.data.examples import Columns, Examples, Towers, row_components
 from msiam.errors import DataError
 
 TRAIN = "train"
-BY_ITEM = "data.split.by: item"
+BY = "data.split.by"
+BY_ITEM = f"{BY}: item"
 
 
 def split(
@@ -68,7 +69,7 @@ def _by_components(
 ) -> tuple[dict[str, np.ndarray], int, str]:
     """Part -> positions in ``examples``, ascending; the rows of the largest component; a note."""
     n = len(examples)
-    columns, kinds = _apart(examples, towers, by)
+    columns, kinds = apart(examples, towers, by)
     _, first, component, sizes = np.unique(
         row_components(columns, kinds),
         return_index=True,
@@ -79,7 +80,7 @@ def _by_components(
     plain = _deal(np.argsort(turn), list(wanted.values()))
     # A component's turn is that of its first row, so that its size does not favour it.
     queue = np.argsort(turn[first])
-    filled = _fill(queue, sizes, list(wanted.values()))
+    filled = fill(queue, sizes, list(wanted.values()))
     if by == "class":
         _two_each(filled, queue, sizes, _pairable(examples, component), list(wanted.values()))
     assigned = filled[component]
@@ -158,11 +159,13 @@ def _without(
     return examples.select(~leaks), int(leaks.sum())
 
 
-def _apart(examples: Examples, towers: Towers, by: str) -> tuple[Columns, Towers]:
+def apart(examples: Examples, towers: Towers, by: str) -> tuple[Columns, Towers]:
     """What no two parts share, by column: numbers, and the numbering that they are in."""
     if by == "item":
         return examples.columns, towers
-    return examples.named, dict.fromkeys(examples.named, "class")
+    if by == "class":
+        return examples.named, dict.fromkeys(examples.named, "class")
+    return {**examples.columns, BY: examples.attributes[by]}, {**towers, BY: BY}
 
 
 def _classes_note(examples: Examples, parts: Mapping[str, np.ndarray]) -> str:
@@ -206,7 +209,7 @@ def _deal(order: np.ndarray, wanted: list[int]) -> np.ndarray:
     return part
 
 
-def _fill(queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> np.ndarray:
+def fill(queue: np.ndarray, sizes: np.ndarray, wanted: list[int]) -> np.ndarray:
     """The part's number of each component, taken in the order of ``queue``; training is last."""
     part = np.full(len(sizes), len(wanted))
     room = list(wanted)
@@ -268,17 +271,19 @@ def without_leaks(
 ) -> tuple[Examples, int]:
     """The training rows that share no item with a held-out row, and how many were dropped.
 
-    By class: those that share no class.
+    By class: those that share no class; by a column, no value of it and no item.
 
     Raises:
         DataError: all would be.
     """
-    columns, kinds = _apart(train, towers, by)
-    leaks = _touches(columns, _apart(held_out, towers, by)[0], kinds)
+    columns, kinds = apart(train, towers, by)
+    leaks = _touches(columns, apart(held_out, towers, by)[0], kinds)
     if len(train) and leaks.all():
         what, instead = "an item", "tables with different items"
         if by == "class":
             what, instead = "a class", f"tables with different classes, or set {BY_ITEM}"
+        elif by != "item":
+            what, instead = f"an item or a '{by}'", f"other tables, or set {BY_ITEM}"
         raise DataError(
             f"each of the {len(train)} training rows shares {what} with a held-out row; give "
             f"{instead}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,6 +56,25 @@ class Embedded:
         return self.of(column)[self.examples.columns[column]]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """To which of several classes a query was said to belong, for the report.
+
+    Attributes:
+        column: the column of all items here.
+        query: the item's number.
+        candidates: of each class, the numbers of its examples.
+        scores: how near the query is to each class; it is said to be of the nearest.
+        right: which class it is of.
+    """
+
+    column: str
+    query: int
+    candidates: list[list[int]]
+    scores: list[float]
+    right: int
+
+
 @dataclass
 class Result:
     """What an evaluator found.
@@ -66,11 +86,13 @@ class Result:
         curves: what the report draws, as JSON can hold it: any of ``roc``, ``histogram``,
             ``scatter`` and ``recall``, in the shapes that ``msiam.evaluation.plots`` describes.
         headline: the main figures beside chance, in a plain sentence.
+        decisions: samples that the report shows as grids.
     """
 
     metrics: dict[str, float]
     curves: dict[str, Any] = field(default_factory=dict)
     headline: str = ""
+    decisions: list[Decision] = field(default_factory=list)
 
 
 class Evaluator(ABC):
@@ -82,6 +104,11 @@ class Evaluator(ABC):
 
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
+
+    @property
+    def reads(self) -> Collection[str]:
+        """The table's columns that it needs as ``embedded.examples.attributes``."""
+        return ()
 
     @abstractmethod
     def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:

@@ -1,4 +1,4 @@
-"""What a report shows beside its figures: confident mistakes and sample searches."""
+"""What a report shows beside its figures: confident mistakes, searches, decisions of many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.directions import Direction, directions, tie
-from msiam.evaluation.evaluator import Embedded, percent
+from msiam.evaluation.evaluator import Decision, Embedded, percent
 from msiam.evaluation.pairs import find_pairs
 
 #: By tower, its raw items by number (``Items.values``).
@@ -66,6 +66,53 @@ class Search:
     target: str
     rank: int
     right: str = "the right one"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the classes that a query may be of.
+
+    Attributes:
+        items: its raw examples.
+        score: how near the query is to it.
+        said, right: whether it is what the model said; whether it is what the query is of.
+    """
+
+    items: list[Any]
+    score: float
+    said: bool
+    right: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A query and the classes it may be of: a decision as a picture."""
+
+    query: Any
+    source: str
+    choices: list[Choice]
+
+    @property
+    def correct(self) -> bool:
+        return any(choice.said and choice.right for choice in self.choices)
+
+
+def grids(decisions: Sequence[Decision], embedded: Embedded, values: Values) -> list[Grid]:
+    """What evaluators decided, with the items themselves. A tie is said wrongly."""
+    found = []
+    for decision in decisions:
+        raw = values[embedded.towers[decision.column]]
+        scores = np.array(decision.scores)
+        scores[decision.right] -= tie(scores[decision.right])
+        said = int(scores.argmax())
+        choices = [
+            Choice([raw[item] for item in items], score, place == said, place == decision.right)
+            for place, (items, score) in enumerate(
+                zip(decision.candidates, decision.scores, strict=True)
+            )
+        ]
+        found.append(Grid(raw[decision.query], decision.column, choices))
+    return found
 
 
 def most_confident_mistakes(

@@ -43,6 +43,11 @@ def build_evaluators(terms: Sequence[Term]) -> dict[str, Evaluator]:
     return found
 
 
+def columns_read(evaluators: dict[str, Evaluator]) -> set[str]:
+    """The tables' columns that evaluators need as attributes of the rows."""
+    return {column for evaluator in evaluators.values() for column in evaluator.reads}
+
+
 def embed_part(
     model: Model, parts: Parts, part: str, progress: Callable[[int], Any] | None = None
 ) -> Embedded:

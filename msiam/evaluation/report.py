@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msiam.evaluation.findings import Mistake, Search
+from msiam.evaluation.findings import Grid, Mistake, Search
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
@@ -30,6 +30,7 @@ class ReportData:
         notes: what was set aside (rejected rows, rows that the split took), a sentence each.
         mistakes: the most confident ones.
         searches: samples.
+        grids: decisions among several classes, samples.
     """
 
     title: str
@@ -43,6 +44,7 @@ class ReportData:
     notes: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
 
 
 class Line(NamedTuple):

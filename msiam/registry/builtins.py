@@ -151,3 +151,8 @@ def msiam_evaluators(register):
         "msiam.evaluation.correlation:Correlation",
         summary="scored rows: Spearman and Pearson of scores and similarities",
     )
+    register(
+        "few_shot",
+        "msiam.evaluation.few_shot:FewShot",
+        summary="N-way K-shot: accuracy over episodes, within a group and by another hand",
+    )

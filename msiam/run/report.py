@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msiam.evaluation.findings import (
     Mistake,
+    grids,
     most_confident_mistakes,
     most_confident_wrong_answers,
     sample_searches,
@@ -42,6 +43,11 @@ def report_run(
         notes=[*parts.notes, *_set_aside(parts)],
         mistakes=_mistakes(run, found, values, parts.classes),
         searches=sample_searches(found.embedded, values),
+        grids=grids(
+            [one for result in found.results.values() for one in result.decisions],
+            found.embedded,
+            values,
+        ),
     )
     write_report(path, report)
 

@@ -102,27 +102,28 @@ class Run:
         """The figures on the run's own held-out part, or on another table."""
         # Opening tables takes the library datasets, which searching and matching do without.
         from msiam.data.parts import test_part, training_parts
-        from msiam.evaluation.measure import build_evaluators, embed_part, measure
+        from msiam.evaluation.measure import build_evaluators, columns_read, embed_part, measure
         from msiam.run.report import report_run
 
         if self.recipe is None:
             raise RunError(f"{self.folder.path}: a model alone has no recipe; give a run's folder")
         data = self.recipe.data
+        evaluators = build_evaluators(self.recipe.evaluate)
+        reads = columns_read(evaluators)
         if table is not None:
-            parts = test_part(data, self.model, table)
+            parts = test_part(data, self.model, table, reads)
         elif GIVEN in (data.table, data.test):
             raise RunError(
                 f"{self.folder.path}: was trained on rows given from Python; give a table"
             )
         else:
-            parts = training_parts(data, self.model, self.recipe.train.seed)
+            parts = training_parts(data, self.model, self.recipe.train.seed, reads=reads)
             check_rows(
                 self.folder, parts, f"give the table: msiam evaluate {self.folder.path} TABLE"
             )
             parts.examples = {parts.held_out: parts.examples[parts.held_out]}
         rejected = self.folder.path / "evaluation-rejected.csv"
         prepare_items(parts, self.model, rejected, allow_rejected, console)
-        evaluators = build_evaluators(self.recipe.evaluate)
         with items_bar(console, "evaluating") as progress:
             embedded = embed_part(self.model, parts, parts.held_out, progress)
         found = measure(evaluators, embedded, self.calibration)

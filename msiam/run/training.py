@@ -22,7 +22,7 @@ from msiam.data.sources import Source
 from msiam.errors import RecipeError, RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
-from msiam.evaluation.measure import build_evaluators, embed_part, measure
+from msiam.evaluation.measure import build_evaluators, columns_read, embed_part, measure
 from msiam.evaluation.pairs import pair_scores
 from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
@@ -109,7 +109,9 @@ def train(
                 )
             if place.finished:
                 return load(place.path)
-        parts = training_parts(recipe.data, model, recipe.train.seed, data, test)
+        parts = training_parts(
+            recipe.data, model, recipe.train.seed, data, test, columns_read(evaluators)
+        )
         if resume:
             check_rows(place, parts, "begin again with --overwrite")
         objective.begin(torch.from_numpy(parts.examples["train"].distinct_groups()), model.dim)

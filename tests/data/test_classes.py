@@ -116,3 +116,30 @@ def test_an_item_cannot_be_a_member_of_a_class_and_not(words):
     items = {"text": Items.collect(tables, ["left"], "text", words)}
     with pytest.raises(DataError, match=r"row 1 .* the class 'not x', but .* the class 'x' in"):
         Classes.collect(tables, {"left": "kind"}, items, ONE, {"table": np.array([True, False])})
+
+
+def test_of_several_columns_each_combination_is_a_class(words):
+    tables = {
+        "table": open_table(
+            [
+                {"left": f"word {n}", "alphabet": alphabet, "number": number}
+                for n, (alphabet, number) in enumerate([("A", 1), ("B", 1), ("A", 2), ("A", 1.0)])
+            ]
+        )
+    }
+    items = {"text": Items.collect(tables, ["left"], "text", words)}
+    found = Classes.collect(tables, {"left": ["alphabet", "number"]}, items, ONE)
+    assert found.names == ["A / 1", "B / 1", "A / 2"]
+    assert found.numbers["table", "left"].tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "row", [{"alphabet": None, "number": "1"}, {"alphabet": "A", "number": ""}]
+)
+def test_of_several_columns_none_may_be_null(words, row):
+    tables = {
+        "table": open_table([{"left": "a", "alphabet": "A", "number": "1"}, {"left": "b", **row}])
+    }
+    items = {"text": Items.collect(tables, ["left"], "text", words)}
+    with pytest.raises(DataError, match=r"column 'alphabet' and 'number': row 1 \(from 0\) has no"):
+        Classes.collect(tables, {"left": ["alphabet", "number"]}, items, ONE)

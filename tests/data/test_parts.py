@@ -6,7 +6,9 @@ import pytest
 
 from msiam import Model, errors
 from msiam.data.parts import prepare, training_parts
+from msiam.data.parts import test_part as read_test_part
 from msiam.recipe import Data
+from msiam.recipe_data import Split
 
 TEXT = {"encoder": "lstm", "dim": 4, "hidden": 4, "min_count": 1}
 
@@ -214,3 +216,33 @@ def test_a_label_says_which_items_are_of_their_class():
         assert [parts.classes[n] for n in examples.claims] == [
             rows[row]["kind"] for row in examples.rows
         ]
+
+
+def test_a_split_by_a_column_counts_its_values_and_reads_what_evaluators_need():
+    data = Data(
+        table="-",
+        classes={"a": ["place", "kind"]},
+        split={"by": "place", "validation": 1, "test": 2},
+    )
+    table = [
+        row | {"place": f"place {p}", "a": f"{row['a']} of {p}", "hand": n % 3, "more": 0}
+        for p in range(8)
+        for n, row in enumerate(kinds(range(3)))
+    ]
+    made = Model({"text": TEXT}, {"a": "text"})
+    parts = training_parts(data, made, 0, table, reads=["hand"])
+    counts = {k: len(set(rows.attributes["place"].tolist())) for k, rows in parts.examples.items()}
+    assert counts == {"validation": 1, "test": 2, "train": 5}
+    assert len(parts.classes) == 24 and parts.classes[0] == "place 0 / kind 0"
+    for rows_ in parts.examples.values():
+        assert [table[row]["hand"] for row in rows_.rows] == rows_.attributes["hand"].tolist()
+    assert "Columns that are not used: more." in parts.notes
+    with pytest.raises(errors.DataError, match="palce"):
+        training_parts(data.model_copy(update={"split": Split(by="palce")}), made, 0, table)
+
+
+def test_another_table_is_read_for_what_evaluators_need():
+    data, made = one_column()
+    table = [row | {"hand": "left"} for row in kinds(range(3))]
+    part = read_test_part(data, made, table, ["hand"]).examples["test"]
+    assert part.attributes["hand"].tolist() == [0] * 12

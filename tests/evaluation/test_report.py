@@ -8,6 +8,8 @@ from PIL import Image
 from msiam.errors import RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.findings import (
+    Choice,
+    Grid,
     Mistake,
     most_confident_mistakes,
     most_confident_wrong_answers,
@@ -177,3 +179,17 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_decision_is_a_grid_with_what_was_said_and_what_is_right():
+    picture = Image.new("L", (20, 20))
+    choices = [Choice([picture, EVIL], 0.5, said=True, right=False)]
+    choices += [
+        Choice([picture, picture], 0.25, said=False, right=right) for right in (True, False)
+    ]
+    page = Page(render(ReportData("run", grids=[Grid(picture, "character", choices)])))
+    check_self_contained(page)
+    cells = [attributes["class"].split() for tag, attributes in page.tags if tag == "li"]
+    assert cells == [["said"], ["right"], []]
+    assert sum(tag == "img" for tag, _ in page.tags) == 1 + 5
+    assert "decided wrongly" in " ".join(page.text.split()) and "0.250 ✓" in page.text
