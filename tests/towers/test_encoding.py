@@ -99,6 +99,13 @@ def test_the_next_items_are_prepared_while_the_first_are_used():
     assert encoder.runs == [3, 3]
 
 
+def test_beside_another_device_items_are_prepared_ahead(monkeypatch):
+    monkeypatch.setattr(encoding, "_prepared", None)  # it is not called
+    elsewhere = nn.Linear(1, 1, device="meta")
+    _, rejected = run_items(elsewhere, Doubling(), [-1] * 20, 2)
+    assert len(rejected) == 20
+
+
 def test_what_preparing_raises_is_raised():
     encoder = Doubling()
     runs = encoding._prepared_ahead(encoder, [1, 2, "three"], 2)

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -225,6 +226,18 @@ def test_an_open_picture_twice_in_a_list_and_broken():
     first, second, third, fourth = images.prepare([broken, whole, broken, whole], 8, "crop", 3)
     assert isinstance(first, Rejected) and first == third
     np.testing.assert_array_equal(second, fourth)
+
+
+def test_pictures_are_decoded_at_the_same_time(monkeypatch):
+    together, read = threading.Barrier(2, timeout=20), images.read
+
+    def meeting(*given):
+        together.wait()  # raises where nobody else comes
+        return read(*given)
+
+    monkeypatch.setattr(images, "THREADS", 2)
+    monkeypatch.setattr(images, "read", meeting)
+    assert len(images.prepare([JPEG] * 4, 8, "crop", 3)) == 4
 
 
 def test_preparing_leaves_an_open_picture_as_it_was():
