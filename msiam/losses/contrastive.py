@@ -9,7 +9,7 @@ import pydantic
 from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import widened
+from msiam.losses.rows import row_distances
 from msiam.registry.options import Options
 
 
@@ -44,9 +44,8 @@ class Contrastive(Loss):
         self.gathers = options.balanced  # by how many rows of each kind there are
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = widened(*embeddings.values())
-        distance = (left - right).norm(dim=1)  # its gradient at zero distance is zero, not NaN
-        same = targets.positive(len(left), left.device)
+        distance = row_distances(*embeddings.values())
+        same = targets.positive(len(distance), distance.device)
         cost = distance.where(same, (self.options.margin - distance).relu()).square()
         half = 0.5 if self.options.halves else 1.0
         if self.options.balanced:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pydantic
-from torch import Tensor, nn
+from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import widened
+from msiam.losses.rows import row_cosines
 from msiam.registry.options import Options
 
 
@@ -36,8 +36,7 @@ class CosineEmbedding(Loss):
     gathers = False
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = widened(*embeddings.values())
-        cosine = nn.functional.cosine_similarity(left, right, dim=1)
-        same = targets.positive(len(left), left.device)
+        cosine = row_cosines(*embeddings.values())
+        same = targets.positive(len(cosine), cosine.device)
         cost = (1 - cosine).where(same, (cosine - self.options.margin).clamp(min=0))
         return cost.sum() / max(len(cost), 1)

@@ -46,7 +46,9 @@ class MarginMSE(Loss):
         if negative:  # a·p − a·n is a·(p − n)
             other = other - negative[0]
         assert targets.scores is not None
-        s, scores = self.options.scale * (anchor * other).sum(dim=1), targets.scores.to(anchor)
+        s, scores = (anchor * other).sum(dim=1), targets.scores.to(anchor)
+        if self.options.scale != 1:
+            s = self.options.scale * s
         if not negative:
             return nn.functional.mse_loss(s, scores) if len(s) else s.sum()
         kept = of_anchor != groups[1]

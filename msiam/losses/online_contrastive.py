@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import pydantic
-from torch import Tensor, nn
+from torch import Tensor
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import widened
+from msiam.losses.rows import row_cosines, row_distances
 from msiam.registry.options import Options
 
 
@@ -44,9 +44,8 @@ class OnlineContrastive(Loss):
     euclidean = True
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = widened(*embeddings.values())  # in bf16, many distances are one
-        distance = self._distance(left, right)
-        same = targets.positive(len(left), left.device)
+        distance = self._distance(*embeddings.values())
+        same = targets.positive(len(distance), distance.device)
         hard = self._hard(distance.detach(), same)
         cost = distance.where(same, (self.options.margin - distance).clamp(min=0)).pow(2)
         total = (cost * hard).sum()
@@ -54,8 +53,8 @@ class OnlineContrastive(Loss):
 
     def _distance(self, left: Tensor, right: Tensor) -> Tensor:
         if self.options.distance == "euclidean":
-            return (left - right).norm(dim=1)  # its gradient at zero distance is zero, not NaN
-        return 1 - nn.functional.cosine_similarity(left, right, dim=1)
+            return row_distances(left, right)
+        return 1 - row_cosines(left, right)
 
     @staticmethod
     def _hard(distance: Tensor, same: Tensor) -> Tensor:
