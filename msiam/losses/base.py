@@ -103,7 +103,8 @@ class Loss(nn.Module, ABC):
         """Whether the loss, of this name in a recipe, fits what it will be given.
 
         Raises:
-            RecipeError: the wrong number of columns, or no targets where it learns from them.
+            RecipeError: the wrong number of columns, no targets where it learns from them, or
+                classes where its third column holds negatives.
         """
         columns = given.columns
         count = len(columns)
@@ -139,6 +140,12 @@ def each(losses: nn.ModuleList) -> list[Loss]:
 class WeightedSum(nn.Module):
     """Several losses at once, each times its weight."""
 
+        by_groups = self.more and 1 in self.columns
+        if count > 2 and "classes" in given.targets and not by_groups:
+            raise RecipeError(
+                f"loss.name: {name} takes what follows the second column for negatives, and with "
+                "classes all of a row may belong together; take supcon, or leave classes out"
+            )
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)

@@ -34,6 +34,7 @@ class SupCon(Loss):
       directions, which weigh ½ each. With a group a row this is infonce at a fixed temperature.
     - Two columns with ``pool``: 2·B items, each with all others as candidates; the paper's setting,
       where the columns hold two views of an image.
+    - More columns are pooled likewise: of C columns, C·B items, each with all others.
     - One column: B items, each with all others.
 
     Where rows are labelled, the two items of a row are positives if they are labelled the same and
@@ -44,6 +45,7 @@ class SupCon(Loss):
 
     Options = SupConOptions
     columns = (1, 2)
+    more = True
 
     def in_batch(self, columns: int) -> bool:
         return True

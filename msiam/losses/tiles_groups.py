@@ -78,20 +78,21 @@ def matched(embeddings: Mapping[str, Tensor], targets: Targets, pool: bool) -> l
     own, with its anchors and no others.
 
     Args:
-        embeddings: of one column, which is then compared with itself, or of two.
+        embeddings: of one column, which is then compared with itself, of two, or of more.
         pool: items of two columns are put together and compared with one another, and not only
-            those of one column with those of the other.
+            those of one column with those of the other. Those of more columns always are.
     """
     vectors = list(embeddings.values())
     groups = [targets.groups[name] for name in embeddings]
     same, anchors = targets.same, targets.anchors
-    own = partner = torch.arange(len(vectors[0]), device=vectors[0].device)
-    if len(vectors) == 1:
-        same = None  # a label is about two columns
-    elif pool:
+    size, count = len(vectors[0]), len(vectors)
+    own = partner = torch.arange(size, device=vectors[0].device)
+    same = same if count == 2 else None  # a label is about two columns
+    if count > 2 or (count == 2 and pool):
         vectors, groups = [torch.cat(widened(*vectors))], [torch.cat(groups)]
-        partner, own = torch.cat([own + len(own), own]), torch.cat([own, own + len(own)])
-        same, anchors = (None if rows is None else rows.repeat(2) for rows in (same, anchors))
+        own = torch.arange(count * size, device=own.device)
+        partner = own.roll(size)
+        same, anchors = (None if rows is None else rows.repeat(count) for rows in (same, anchors))
     a, b = widened(vectors[0], vectors[-1])
     both = len(vectors) == 2
     pairs = Pairs(

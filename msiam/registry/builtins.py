@@ -127,6 +127,13 @@ def msiam_sources(register):
         "imagefolder": (".zip",),
     }.items():
         register(name, f"msiam.data.sources:read_{name}", suffixes=suffixes)
+    register(
+        "emoji",
+        "msiam.demo:read_emoji",
+        suffixes=(".ttf",),
+        summary="a colour font: its emoji as pictures, with their names in 14 languages",
+        extra="demo",
+    )
 
 
 @hookimpl

@@ -40,6 +40,7 @@ def test_labels_say_which_rows_are_positive():
             "x takes 1 or 2 or 3 columns; the recipe has 4 (a, b, c, d)",
         ),
         (Sum, ["a", "b"], {}, "x takes 3 or 4 or more columns; the recipe has 2 (a, b)"),
+        (Triplet, list("abc"), {"classes"}, "x takes what follows the second column for negatives"),
         (
             Contrastive,
             ["a", "b"],

@@ -19,7 +19,7 @@ SAME = [True, False, True, True, False, True, True]
 
 def anchors(targets: Targets, pool: bool, *columns):
     """Of each side a list of its items, each as (similarities to positives, to negatives)."""
-    names = "ab"[: len(columns)]
+    names = "abc"[: len(columns)]
     items = [
         (c, row, v)
         for c, column in zip(names, columns, strict=True)
@@ -37,7 +37,7 @@ def anchors(targets: Targets, pool: bool, *columns):
             [item[2] @ o[2] for o in among if positive(item, o) is kind] for kind in (True, False)
         ]
 
-    if pool or len(columns) == 1:
+    if pool or len(columns) != 2:
         return [[pairs(item, None) for item in items]]
     return [[pairs(item, c) for item in items if item[0] == c] for c in names]
 
@@ -65,7 +65,7 @@ def loss(make):
 
     def loss(targets, **options):
         module = make(SupCon, **options)
-        return lambda *columns: module(dict(zip("ab", columns, strict=False)), targets)
+        return lambda *columns: module(dict(zip("abc", columns, strict=False)), targets)
 
     return loss
 
@@ -105,6 +105,26 @@ def test_one_column_is_the_reference(loss, agree, unit, monkeypatch, groups, sam
     groups = torch.arange(7) if groups is None else torch.tensor(groups)
     given = Targets({"a": groups}, None if same is None else torch.tensor(same))
     agree(loss(given), reference(given), unit(7))
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("tile", [20, 1 << 22])
+def test_more_columns_are_pooled(loss, agree, unit, monkeypatch, tile, pool):
+    monkeypatch.setattr(tiles, "TILE", tile)
+    groups = torch.tensor(GROUPS)
+    given = Targets({"a": groups, "b": groups, "c": groups})
+    agree(loss(given, pool=pool), reference(given), unit(7), unit(7, seed=1), unit(7, seed=2))
+
+
+def test_rows_kept_from_before_ask_nothing_in_more_columns_either(loss, unit):
+    """The anchors' costs alone: the loss of all rows is a mean over all anchors."""
+    groups = torch.tensor(GROUPS)
+    columns = [unit(7, seed=seed) for seed in range(3)]
+    some = torch.tensor([True, True, True, False, False, False, False])
+    by_column = dict.fromkeys("abc", groups)
+    costs = [loss(Targets(by_column, anchors=a))(*columns) for a in (some, ~some)]
+    both = loss(Targets(by_column))(*columns)
+    assert (3 * costs[0] + 4 * costs[1]).item() == pytest.approx(7 * both.item(), rel=1e-5)
 
 
 @given(st.data(), st.integers(1, 2), st.booleans())
