@@ -10,6 +10,7 @@ import yaml
 
 from msiam.errors import RecipeError, one_of
 from msiam.recipe_data import Data as Data
+from msiam.recipe_data import Decision
 from msiam.registry.options import Options, Term, explain
 
 #: The table of a recipe whose rows are given from Python.
@@ -128,6 +129,9 @@ class Recipe(Options):
             if isinstance(classes, str | list):
                 content = content | {"data": data | {"classes": dict.fromkeys(columns, classes)}}
         return content
+    decision: Decision = pydantic.Field(
+        Decision(), description="what pairs are called, as by msiam match"
+    )
 
     @classmethod
     def parse(cls, content: Any, where: str = "recipe") -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -38,6 +38,17 @@ class Score(Options):
 
     column: str
     same: float | None = None
+
+
+#: How a pair that is different comes of a row whose items belong together.
+Swap = Literal["random", "bm25"]
+
+
+class Decision(Options):
+    """What a pair is called that belongs together, and one that does not."""
+
+    same: str = pydantic.Field("same", min_length=1)
+    different: str = pydantic.Field("not the same", min_length=1)
 
 
 class Split(Options):
@@ -83,6 +94,11 @@ class Data(Options):
         description="column: the table's column with its items' classes, or several columns, of "
         "which each combination is a class",
     )
+    negatives: dict[str, Swap] | None = pydantic.Field(
+        None,
+        description="kinds of different pairs, made of rows that all belong together by swapping "
+        "their second items: with one at random, or with that of most alike words (bm25)",
+    )
     split: Split = Split()
 
     @property
@@ -120,6 +136,12 @@ class Data(Options):
             said = ["classes"]
         if len(said) > 1:
             return f"data: found {' and '.join(said)}; rows have one of them: leave the other out"
+        if self.negatives is not None and (said or len(columns) != 2):
+            found = said[0] if said else f"{len(columns)} columns"
+            return (
+                f"data.negatives: found with {found}; different pairs are made of two columns all "
+                "of whose rows belong together: leave it out"
+            )
         if len(columns) == 1 and self.classes is None:
             return (
                 f"columns: found '{next(iter(columns))}' alone; one column learns from classes: "

@@ -9,23 +9,47 @@ from typing import Annotated
 import typer
 
 from msiam.cli.console import output, print_json
+from msiam.errors import DataError
 
 
 def match(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    a: Annotated[str, typer.Argument(help="A text, or a picture's file.")],
-    b: Annotated[str, typer.Argument(help="A text, or a picture's file.")],
+    a: Annotated[str, typer.Argument(help="A text, a .txt file of it, or a picture's file.")],
+    b: Annotated[str, typer.Argument(help="Likewise.")],
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """How similar two items are, whether they are the same at the run's threshold, how sure."""
     from msiam.run import load
 
-    found = load(run).match(a, b)
+    opened = load(run)
+    found = opened.match(_item(a), _item(b))
     if json:
         print_json(dataclasses.asdict(found))
         return
-    said = "same" if found.same else "not the same"
+    assert opened.recipe is not None  # a bare model has no threshold
+    words = opened.recipe.decision
+    said = words.same if found.same else words.different
     output.print(
-        f"{said}: similarity {found.similarity:.4f} (same from {found.threshold:.4f}), probability "
-        f"of same {found.probability:.3f} ({found.probability_at_threshold:.3f} at the threshold)"
+        f"{said}: similarity {found.similarity:.4f} ({words.same} from {found.threshold:.4f}), "
+        f"probability of {words.same} {found.probability:.3f} "
+        f"({found.probability_at_threshold:.3f} at the threshold)"
     )
+
+
+def _item(argument: str) -> str:
+    """The argument, or what the text file holds that it names.
+
+    Raises:
+        DataError: there is no such file, or it is not UTF-8.
+    """
+    path = Path(argument)
+    if path.suffix.lower() != ".txt" or (len(argument.split()) > 1 and not path.is_file()):
+        return argument
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a text, or the file that holds it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error

@@ -36,6 +36,7 @@ class Parts:
         notes: what was left out, and why, in plain sentences.
         rejected: rows set aside since an item of theirs cannot be read.
         classes: the name of each class by number, where the data has classes.
+        negatives: kinds of different pairs that are made for measuring; see ``Embedded``.
     """
 
     items: dict[str, Items]
@@ -44,6 +45,7 @@ class Parts:
     notes: list[str] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    negatives: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def held_out(self) -> str:
@@ -131,7 +133,7 @@ def training_parts(
     if data.classes is not None:
         for part, rows in parts.items():
             require_classes(part, rows, by)
-    return Parts(items, parts, _rows(tables), notes, classes=classes.names)
+    return Parts(items, parts, _rows(tables), notes, [], classes.names, data.negatives or {})
 
 
 def _share(asked: float, examples: Examples, by: str) -> float:
@@ -164,7 +166,8 @@ def test_part(data: Data, model: Model, source: Source, reads: Collection[str] =
     classes = classes_of(tables, data, items, model.numbering)
     examples = examples_of("test", tables["test"], items, classes, model.numbering, data)
     examples = with_attributes(examples, "test", collect_attributes(tables, reads))
-    return Parts(items, {"test": examples}, _rows(tables), classes=classes.names)
+    parts = {"test": examples}
+    return Parts(items, parts, _rows(tables), [], [], classes.names, data.negatives or {})
 
 
 def _rows(tables: Mapping[str, Table]) -> dict[str, int]:

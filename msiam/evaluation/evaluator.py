@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,8 @@ from msiam.registry.options import Options
 if TYPE_CHECKING:
     from msiam.data.examples import Examples
     from msiam.evaluation.calibration import Calibration
+    from msiam.evaluation.findings import Mistake
+    from msiam.towers.model import Model
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Embedded:
         examples: the rows; a row names an item of each column by its number.
         vectors: by tower, (items, D) float32, L2-normalised, in the order of the item numbers.
         towers: the tower of each column.
+        values: by tower, its raw items by number.
+        negatives: kinds of different pairs to make of rows that all belong together, by name:
+            "random" or "bm25"; see ``msiam.evaluation.pairs.find_pairs``.
+        features: by tower, what its encoder prepared of each item, by number.
+        model: what embedded them, for evaluators that ask it again; None: vectors are all there is.
 
     Raises:
         TrainingError: a vector of these rows is not finite. Comparisons with NaN are false, so
@@ -35,6 +42,10 @@ class Embedded:
     examples: Examples
     vectors: dict[str, np.ndarray]
     towers: dict[str, str]
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    negatives: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    model: Model | None = None
 
     def __post_init__(self) -> None:
         for column, numbers in self.examples.columns.items():
@@ -86,12 +97,14 @@ class Result:
         curves: what the report draws, as JSON can hold it: any of ``roc``, ``histogram``,
             ``scatter`` and ``recall``, in the shapes that ``msiam.evaluation.plots`` describes.
         headline: the main figures beside chance, in a plain sentence.
+        shown: heading → what else the report shows, items side by side with what was said of them.
         decisions: samples that the report shows as grids.
     """
 
     metrics: dict[str, float]
     curves: dict[str, Any] = field(default_factory=dict)
     headline: str = ""
+    shown: dict[str, list[Mistake]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
 
 

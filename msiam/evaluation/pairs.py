@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from msiam.errors import DataError
+from msiam.evaluation.bm25 import BM25
 from msiam.evaluation.directions import between
 from msiam.evaluation.evaluator import Embedded
 
@@ -20,12 +21,14 @@ class Pairs:
         items: for each of them, (n,) item numbers.
         examples: (n,) which example each pair is of.
         same: (n,) bool.
+        kind: the name of the kind of different pairs that these are, where kinds are asked for.
     """
 
     columns: tuple[str, str]
     items: tuple[np.ndarray, np.ndarray]
     examples: np.ndarray
     same: np.ndarray
+    kind: str = ""
 
     def scores(self, embedded: Embedded) -> np.ndarray:
         """(n,) float64: the similarity of each pair."""
@@ -40,12 +43,16 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
     is also paired with the row's third column, if there is one and it does not belong to the
     anchor's group (triplets). Otherwise it is paired with a random item of the second column,
     never one of its own group; an anchor for which all items are of its group has no such pair.
+    Where kinds of different pairs are asked for (``Embedded.negatives``), there are those of each:
+    with a random item likewise, or with the one that BM25 ranks first by the anchor's words, never
+    of its own group; an anchor that shares a word with none has no such pair.
 
     Of data with classes, rows are taken as they are where there are same and different ones. Else
     pairs are drawn: each item with a random other one of its class, and with one of another class.
 
     Raises:
-        DataError: no two items are of one class, or all are; there is only one column and no class.
+        DataError: no two items are of one class, or all are; there is only one column and no class;
+            a kind has no pair; items that BM25 shall compare are no texts.
     """
     examples = embedded.examples
     if len(examples.columns) < 2 and not examples.classed:
@@ -64,6 +71,21 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
     if examples.same is not None:
         return [make(positive, every, every, examples.same)]
     found = [make(positive, every, every, np.ones(len(every), dtype=bool))]
+    for kind, how in embedded.negatives.items():
+        if how == "bm25":
+            rows, partners = _nearest_by_words(embedded, anchor, positive)
+        else:
+            rows, partners = _strangers(examples.groups[anchor], examples.groups[positive], seed)
+        if not len(rows):
+            raise DataError(
+                f"data.negatives.{kind}: of {len(every)} rows none has a stranger to be paired "
+                f"with by {how}; give more rows"
+            )
+        found.append(
+            replace(make(positive, rows, partners, np.zeros(len(rows), dtype=bool)), kind=kind)
+        )
+    if embedded.negatives:
+        return found
     for column in others[:1]:
         apart = np.flatnonzero(examples.groups[anchor] != examples.groups[column])
         if len(apart):
@@ -114,6 +136,39 @@ def _strangers(anchors: np.ndarray, others: np.ndarray, seed: int) -> tuple[np.n
     # Its own group is one stretch of the sorted positions: step over it.
     drawn += np.where(drawn >= start[rows], stop[rows] - start[rows], 0)
     return rows, order[drawn]
+
+
+def _nearest_by_words(
+    embedded: Embedded, anchor: str, positive: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and for each the row of another group that BM25 ranks first by the anchor's words."""
+    groups = embedded.examples.groups
+    queries, texts = _texts(embedded, anchor), _texts(embedded, positive)
+    index = BM25(texts)
+    partners = np.full(len(queries), -1)
+    for row, query in enumerate(queries):
+        scores = index.scores(query)
+        scores[groups[positive] == groups[anchor][row]] = 0
+        if scores.any():
+            partners[row] = scores.argmax()
+    rows = np.flatnonzero(partners >= 0)
+    return rows, partners[rows]
+
+
+def _texts(embedded: Embedded, column: str) -> list[str]:
+    """The column's items, row by row.
+
+    Raises:
+        DataError: they are no texts.
+    """
+    values = embedded.values[embedded.towers[column]]
+    texts = [values[number] for number in embedded.examples.columns[column]]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(
+            f"data.negatives: bm25 compares words, and column '{column}' does not hold texts; "
+            "take random"
+        )
+    return texts
 
 
 def pair_scores(embedded: Embedded, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

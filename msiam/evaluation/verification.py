@@ -10,7 +10,7 @@ import pydantic
 from msiam.errors import DataError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
-from msiam.evaluation.pairs import pair_scores
+from msiam.evaluation.pairs import Pairs, find_pairs
 from msiam.evaluation.roc import Roc, auc_interval
 from msiam.registry.options import Options
 
@@ -29,21 +29,24 @@ class Verification(Evaluator):
     With a calibration, ``accuracy`` and ``f1`` are those at its two thresholds, chosen on
     validation, and ``brier`` and ``ece`` judge its probability. Without one, the thresholds are
     chosen on these very pairs and the metrics are named ``best_accuracy`` and ``best_f1``.
-    The rows compared are those of ``find_pairs``.
+    The rows compared are those of ``find_pairs``. Where it makes several kinds of different pairs,
+    AUC and equal error rate are also given for the positives against each kind, as ``hard/auc``.
     """
 
     Options: ClassVar[type[Options]] = VerificationOptions
     primary: ClassVar[str] = "auc"
 
     def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:
-        scores, same = pair_scores(embedded)
+        pairs = find_pairs(embedded)
+        sides = [some.scores(embedded) for some in pairs]
+        scores, same = np.concatenate(sides), np.concatenate([some.same for some in pairs])
         if same.all() or not same.any():
             raise DataError(
                 f"verification needs pairs that are the same and pairs that are not; all "
                 f"{len(same)} here are {'the same' if same.any() else 'different'}"
             )
         roc = Roc.of(scores, same)
-        metrics = self._metrics(roc)
+        metrics = self._metrics(roc) | _of_kinds(pairs, sides)
         if calibration is None:
             metrics |= {"best_accuracy": roc.accuracy.max(), "best_f1": roc.f1.max()}
             metrics |= _chance(roc, "best_accuracy", "best_f1")
@@ -70,6 +73,29 @@ class Verification(Evaluator):
             **{f"tar@far={far:g}": roc.tar_at(far) for far in self.options.far},
             **{f"chance/tar@far={far:g}": far for far in self.options.far},
         }
+
+
+def _of_kinds(found: list[Pairs], scores: list[np.ndarray]) -> dict[str, float]:
+    """The pairs that are the same, which come first, against each kind of different ones."""
+    metrics: dict[str, float] = {}
+    for pairs, side in zip(found, scores, strict=True):
+        if not pairs.kind:
+            continue
+        same = np.concatenate([found[0].same, pairs.same])
+        roc = Roc.of(np.concatenate([scores[0], side]), same)
+        auc = roc.auc()
+        low, high = auc_interval(auc, roc.same, roc.different)
+        figures = {
+            "different": roc.different,
+            "auc": auc,
+            "auc/low": low,
+            "auc/high": high,
+            "chance/auc": 0.5,
+            "eer": roc.equal_error_rate(),
+            "chance/eer": 0.5,
+        }
+        metrics |= {f"{pairs.kind}/{name}": value for name, value in figures.items()}
+    return metrics
 
 
 def _chance(roc: Roc, accuracy: str, f1: str) -> dict[str, float]:

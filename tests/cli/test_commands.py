@@ -4,6 +4,8 @@ import csv
 import datetime
 import importlib.metadata
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,6 +92,30 @@ def test_match_says_same_or_not_and_how_sure(msiam: Command) -> None:
     assert 0.5 < answer["probability"] <= 1
     said = msiam("match", "runs/pairs", "where is the red cat", "where is the red cat")
     assert said.stdout.startswith("same: similarity 1.0000 (same from ")
+
+
+def test_match_reads_a_text_from_its_file_and_says_it_in_the_recipes_words(
+    msiam: Command, workplace: Path
+) -> None:
+    (workplace / "told.txt").write_text("where is the red cat\n", encoding="utf-8")
+    shutil.copytree(workplace / "runs/pairs", workplace / "runs/worded")
+    recipe = workplace / "runs/worded/recipe.yaml"
+    words = "decision: {same: on topic, different: off topic}"
+    recipe.write_text(re.sub("(?m)^decision: .*$", words, recipe.read_text()))
+    said = msiam("match", "runs/worded", "where is the red cat", "told.txt").stdout
+    assert said.startswith("on topic: similarity 1.0000 (on topic from ")
+    assert "probability of on topic " in said
+    said = msiam("match", "runs/worded", "where is the red cat", "read all of a.txt").stdout
+    assert "similarity" in said and "1.0000" not in said  # a text that ends like a file's name
+
+
+def test_a_text_file_that_cannot_be_read_is_named(msiam: Command, workplace: Path) -> None:
+    done = msiam("match", "runs/pairs", "where is the red cat", "lost.txt")
+    assert done.returncode != 0
+    assert "lost.txt: cannot be read (No such file or directory); give a text" in done.stderr
+    (workplace / "latin.txt").write_bytes("été".encode("latin-1"))
+    done = msiam("match", "runs/pairs", "where is the red cat", "latin.txt")
+    assert done.returncode != 0 and "latin.txt: is not UTF-8" in done.stderr
 
 
 def test_the_version(msiam: Command) -> None:

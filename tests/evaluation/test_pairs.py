@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,6 +82,52 @@ def test_a_third_view_of_the_same_thing_is_no_negative(make):
     _, negatives = find_pairs(embedded)
     assert negatives.columns == ("text", "image")
     assert (negatives.items[0] != negatives.items[1]).all()
+
+
+def titled(make, titles, articles, groups, negatives):
+    """A row a title and its article, of random vectors."""
+    numbers = {"title": np.arange(len(titles)), "body": np.arange(len(titles))}
+    vectors = np.random.default_rng(0).normal(size=(len(titles), 4))
+    embedded = make(numbers, {"title": groups, "body": groups}, dict.fromkeys(numbers, vectors))
+    values = {"title": titles, "body": articles}
+    return dataclasses.replace(embedded, values=values, negatives=negatives)
+
+
+TITLES = ["wheat prices rise", "wheat exports", "gold found", "wheat prices rise again", "x"]
+ARTICLES = [
+    "the price of wheat",
+    "exports of wheat, prices of wheat",
+    "gold in wales",
+    "wheat prices rise and rise",
+    "gold",
+]
+KINDS = {"easy": "random", "hard": "bm25"}
+
+
+def test_kinds_of_different_pairs_are_made_by_swapping(make):
+    embedded = titled(make, TITLES, ARTICLES, [0, 1, 2, 0, 4], KINDS)
+    positives, easy, hard = find_pairs(embedded)
+    assert [positives.kind, easy.kind, hard.kind] == ["", "easy", "hard"]
+    assert positives.same.all() and not easy.same.any() and not hard.same.any()
+    groups = embedded.examples.groups["body"]
+    assert (groups[easy.items[0]] != groups[easy.items[1]]).all() and len(easy.same) == 5
+    # The third article would be the nearest of the first title, and is of its group.
+    # The last title shares no word with any article.
+    assert hard.items[0].tolist() == [0, 1, 2, 3]
+    assert hard.items[1].tolist() == [1, 0, 4, 1]
+    assert hard.examples.tolist() == [0, 1, 2, 3]
+
+
+def test_a_kind_without_pairs_is_named(make):
+    embedded = titled(make, ["a", "b"], ["c", "d"], [0, 1], KINDS)
+    with pytest.raises(DataError, match=r"data\.negatives\.hard: of 2 rows none .* bm25"):
+        find_pairs(embedded)
+
+
+def test_bm25_asks_for_texts(make):
+    embedded = titled(make, ["a", "b"], [b"a", b"b"], [0, 1], KINDS)
+    with pytest.raises(DataError, match="column 'body' does not hold texts"):
+        find_pairs(embedded)
 
 
 def test_one_column_is_no_pair(make):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -112,3 +113,22 @@ def test_one_class_is_an_error(make, label, word):
 def test_a_rate_is_between_nothing_and_all(far):
     with pytest.raises(pydantic.ValidationError):
         VerificationOptions(far=far)
+
+
+def test_each_kind_of_different_pairs_has_its_own_figures(make):
+    """Titles 0 to 2 and their articles, which score 0.9, 0.5 and 0.4."""
+    titles = ["wheat", "wheat gold", "gold"]
+    numbers = {"title": np.arange(3), "body": np.arange(3)}
+    title = np.eye(3)
+    body = np.array([[0.9, 0.45, 0.0], [0.6, 0.5, 0.1], [0.0, 0.2, 0.4]])
+    embedded = dataclasses.replace(
+        make(numbers, numbers, {"title": title, "body": body}),
+        values={"title": titles, "body": ["wheat", "wheat wheat gold", "silver"]},
+        negatives={"hard": "bm25"},
+    )
+    found = Verification().evaluate(embedded, None).metrics
+    # Swapped by words: title 0 with article 1 (0.6), 1 with 0 (0.45), 2 with 1 (0.1).
+    assert found["hard/different"] == 3 and found["pairs"] == 6
+    assert found["hard/auc"] == found["auc"] == pytest.approx(6 / 9)
+    assert found["hard/auc/low"] < found["hard/auc"] < found["hard/auc/high"]
+    assert found["hard/eer"] == found["eer"] and found["hard/chance/auc"] == 0.5
