@@ -89,6 +89,28 @@ def test_a_recipe_without_a_run_here_keeps_its_row(root, monkeypatch):
     assert (root / "README.md").read_text().endswith(recipes.END + "after\n")
 
 
+def test_a_second_figure_has_a_row_of_its_own_and_is_judged_too(root, monkeypatch):
+    second = recipes.Figure("verification", "*/auc", 0.5, "")
+    recipes.FIGURES["quora"] = recipes.Figure("verification", "auc", 0.85, "", second)
+    write_run(root, "quora", 0.9)
+    metrics = root / "runs/quora/metrics.json"
+    found = {"auc": 0.9, "easy/auc": 0.8, "hard/auc": 0.6, "hard/auc/low": 0.55, "hard/eer": 0.1}
+    found["hard/auc/high"] = 0.65
+    metrics.write_text(json.dumps({"verification": found, "training": {"seconds": 60}}))
+    assert main(monkeypatch, "--report-only") == 0
+    first, other, text_image = rows(root)
+    assert first.startswith("| [quora](configs/quora.yaml) | auc | 0.900 |")
+    assert "| hard/auc, the lowest of */auc | 0.600 | 0.550 to 0.650 | 0.50 |" in other
+    assert text_image == TABLE.splitlines()[1]
+    found["hard/auc"] = 0.4
+    metrics.write_text(json.dumps({"verification": found, "training": {"seconds": 60}}))
+    assert main(monkeypatch, "--report-only") == 1
+    assert "(missed)" in rows(root)[1] and "(missed)" not in rows(root)[0]
+    metrics.unlink()  # without its run, both rows stay
+    assert main(monkeypatch, "--report-only") == 1
+    assert len(rows(root)) == 3 and "(missed)" in rows(root)[1]
+
+
 def test_what_fails_does_not_stop_the_rest(root, called, monkeypatch, capsys):
     assert main(monkeypatch) == 1
     assert [Path(command[1]).stem for command in called] == list(recipes.FIGURES)
