@@ -53,7 +53,7 @@ class Collator:
             columns = [column for column, name in self.towers.items() if name == tower]
             numbers = np.stack([step.columns[column] for column in columns])
             distinct, where = np.unique(numbers, return_inverse=True)
-            features = [self.items[tower].features[number] for number in distinct.tolist()]
+            features = [self._feature(tower, number) for number in distinct.tolist()]
             chunks = self._chunks(encoder, features)
             batches[tower] = [encoder.collate([features[n] for n in chunk]) for chunk in chunks]
             place = np.argsort(np.concatenate(chunks))  # where each distinct item now is
@@ -70,6 +70,13 @@ class Collator:
         if step.scores is not None:
             batch["scores"] = torch.from_numpy(step.scores)
         return batch
+
+    def _feature(self, tower: str, number: int) -> np.ndarray:
+        """The feature of an item, or of a variant of it; see ``with_variants``."""
+        items = self.items[tower]
+        variant, number = divmod(number, len(items))
+        feature = items.features[number]
+        return self.encoders[tower].variant(feature, variant) if variant else feature
 
     def _chunks(self, encoder: Encoder, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The features' places by chunk: chunks of like size, in each one features of like length.

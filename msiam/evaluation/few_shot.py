@@ -126,8 +126,7 @@ class FewShot(Evaluator):
                     query = int(rng.choice(np.flatnonzero(where)))
                     said.append(_decision(column, numbers[episode], scores, query))
         metrics = self._metrics(shares)
-        left_out = len(found) - len(pools)
-        headline = self._headline(metrics, left_out)
+        headline = self._headline(metrics, len(found) - len(pools), len(found))
         return Result(metrics, headline=headline, decisions=wrong + right)
 
     def _pools(self, embedded: Embedded, column: str, rows: np.ndarray) -> Iterator[Pool]:
@@ -154,7 +153,7 @@ class FewShot(Evaluator):
             "chance/accuracy": 1 / self.options.way,
         }
 
-    def _headline(self, metrics: dict[str, float], left_out: int) -> str:
+    def _headline(self, metrics: dict[str, float], left_out: int, values: int) -> str:
         options = self.options
         examples = "one example" if options.shot == 1 else f"{options.shot} examples"
         within = f" of one {options.within}" if options.within else ""
@@ -166,8 +165,8 @@ class FewShot(Evaluator):
         )
         if left_out:
             sentence += (
-                f" {left_out} values of {options.within} were left out, with fewer than "
-                f"{options.way} classes."
+                f" {left_out} of {values} values of {options.within}, with fewer than "
+                f"{options.way} classes, were left out."
             )
         return sentence
 

@@ -16,9 +16,11 @@ import transformers
 from rich.console import Console
 
 from msiam.data.batches import Collator
+from msiam.data.examples import Examples
 from msiam.data.parts import Parts, training_parts
 from msiam.data.samplers import BatchSampler, build_sampler
 from msiam.data.sources import Source
+from msiam.data.variants import with_variants
 from msiam.errors import RecipeError, RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
@@ -114,7 +116,8 @@ def train(
         )
         if resume:
             check_rows(place, parts, "begin again with --overwrite")
-        objective.begin(torch.from_numpy(parts.examples["train"].distinct_groups()), model.dim)
+        examples = with_variants(parts.examples["train"], model, parts.items)
+        objective.begin(torch.from_numpy(examples.distinct_groups()), model.dim)
         return _train(
             recipe,
             model,
@@ -154,7 +157,8 @@ def _train(
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 
     share = (processes.rank(), processes.count())
-    sampler = build_sampler(recipe.train, parts.examples["train"], share)
+    examples = with_variants(parts.examples["train"], model, parts.items)
+    sampler = build_sampler(recipe.train, examples, share)
 
     if main and not resume:
         place.clear()
@@ -163,7 +167,9 @@ def _train(
     if main and not place.start.is_dir():
         # What fit learns need not be the same a second time, nor its source still be there.
         model.save(place.start)
-    state = _optimise(recipe, model, loss, evaluators, parts, sampler, place, keeper, console)
+    state = _optimise(
+        recipe, model, loss, evaluators, parts, examples, sampler, place, keeper, console
+    )
     if not main:
         processes.wait()
         return load(place.path)
@@ -195,13 +201,14 @@ def _optimise(
     loss: WeightedSum,
     evaluators: dict[str, Evaluator],
     parts: Parts,
+    examples: Examples,
     sampler: BatchSampler,
     place: RunFolder,
     keeper: KeepCheckpoints,
     console: Console,
 ) -> transformers.TrainerState:
     """Train ``model`` in place; returns what the trainer did."""
-    settings, examples = recipe.train, parts.examples["train"]
+    settings = recipe.train
     watched = next(iter(evaluators.values()))
 
     def validate() -> dict[str, float]:

@@ -73,6 +73,15 @@ class Encoder(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """A batch of B items to their vectors, (B, d)."""
 
+    @property
+    def variants(self) -> int:
+        """How many things training makes of an item, each of a class of its own; 1: itself."""
+        return 1
+
+    def variant(self, feature: np.ndarray, number: int) -> np.ndarray:
+        """What ``prepare`` would return for variant 1 … ``variants`` − 1 of the feature's item."""
+        raise NotImplementedError
+
     def layers(self) -> Sequence[nn.Module]:
         """The parts that run one after another, each once a batch, first to last.
 

@@ -28,6 +28,11 @@ class ImageOptions(Options):
         "pad",
         description="how a picture becomes square: crop (its middle), pad (on white) or stretch",
     )
+    turns: bool = Field(
+        False,
+        description="learn from each picture turned by quarters too, as classes of their own; for "
+        "signs that mean something else turned, with data.classes",
+    )
     augment: Augmentation = Field(
         Augmentation(), description="how pictures are varied while training; false for not at all"
     )
@@ -91,6 +96,13 @@ class ImageEncoder(Encoder):
 
     def prepare(self, items: Sequence[Any]) -> list[np.ndarray | Rejected]:
         return images.prepare(items, self.side, self.options.fit, self.channels)
+
+    @property
+    def variants(self) -> int:
+        return 4 if self.options.turns else 1
+
+    def variant(self, feature: np.ndarray, number: int) -> np.ndarray:
+        return np.rot90(feature, number)
 
     def features_fingerprint(self) -> str:
         return f"image {self.side} {self.options.fit} {self.channels}"

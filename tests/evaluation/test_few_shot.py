@@ -137,7 +137,7 @@ def test_apart_leaves_out_what_one_hand_gives_away(drawn):
 
 def test_a_group_of_too_few_classes_is_left_out_and_said(drawn):
     result = few_shot(way=5, within="alphabet", apart="drawer").evaluate(drawn(), None)
-    assert "1 values of alphabet were left out, with fewer than 5 classes." in result.headline
+    assert "1 of 2 values of alphabet, with fewer than 5 classes, were left out." in result.headline
     assert "of each of 5 classes of one alphabet by another drawer" in result.headline
     used = {item for one in result.decisions for items in one.candidates for item in items}
     assert max(used) < 60

@@ -1,5 +1,7 @@
 """What all image encoders share, tried on the small one."""
 
+import itertools
+
 import numpy as np
 import pydantic
 import pytest
@@ -97,3 +99,13 @@ def test_wrong_options_are_refused_by_their_key(options, where):
     with pytest.raises(pydantic.ValidationError) as error:
         Pixels.Options(**options)
     assert error.value.errors()[0]["loc"] == where
+
+
+def test_a_picture_has_four_positions_where_turns_are_learnt():
+    assert encoder(size=16).variants == 1
+    made = encoder(size=16, turns=True)
+    (feature,) = made.prepare([noise()])
+    turned = [feature, *(made.variant(feature, number) for number in range(1, made.variants))]
+    assert made.variants == 4
+    assert all((np.rot90(one) == two).all() for one, two in itertools.pairwise(turned))
+    assert len(made.collate(turned)["pixels"].unique(dim=0)) == 4
