@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from msiam.errors import RecipeError
+from msiam.losses.share import Count, Share
 from msiam.registry.options import Options
 
 
@@ -26,18 +27,34 @@ class Targets:
             (of triplets: how much more alike they are than the first and the third).
         anchors: (B,) booleans, the rows that ask; the others' items, kept from earlier batches,
             are candidates alone. None: all ask. A loss whose rows meet no others is not given any.
+        share: which of those this process asks, where several share a batch (``Loss.shares``).
     """
 
     groups: dict[str, Tensor]
     same: Tensor | None = None
     scores: Tensor | None = None
     anchors: Tensor | None = None
+    share: Share | None = None
 
     def positive(self, size: int, device: torch.device) -> Tensor:
         """(B,) booleans: the rows whose items belong together."""
         if self.same is None:
             return torch.ones(size, dtype=torch.bool, device=device)
         return self.same
+
+    def asked(self, size: int, device: torch.device) -> Tensor | None:
+        """(B,) booleans: the anchors that this process asks; None: all rows."""
+        if self.share is None:
+            return self.anchors
+        return torch.arange(size, device=device) < self.share.rows
+
+    def own(self, anchors: int) -> int:
+        """How many of the anchors this process asks; they come first."""
+        return anchors if self.share is None else self.share.rows
+
+    def total(self, count: Count) -> Count:
+        """What a mean divides by: a count over the anchors that are asked, of all processes."""
+        return count if self.share is None else self.share.total(count)
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,15 @@ class Loss(nn.Module, ABC):
         """Whether rows of so many columns are candidates for one another.
 
         Such a loss takes its anchors from ``targets.anchors``, and may have a memory of more rows.
+        """
+        return False
+
+    def shares(self, columns: int) -> bool:
+        """Whether several processes share its work, of so many columns.
+
+        Each then asks its own anchors, ``targets.asked``, against the rows of all, and divides by
+        ``targets.total``: the costs of all add up to that of the batch. One that does not share,
+        but gathers, is computed as a whole by each process.
         """
         return False
 
@@ -151,7 +177,6 @@ class WeightedSum(nn.Module):
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
         self.options = [loss.options for loss in losses]
-        self.gathers = any(loss.gathers for loss in losses)
 
     def begin(self, groups: Tensor, dim: int) -> None:
         """Each loss's own; see ``Loss.begin``."""

@@ -53,15 +53,19 @@ class BatchContrastive(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         sides, same, count = anchors_first(embeddings, targets)
         first, last = sides[0], sides[-1]
-        blocks = [_Pairs(first.part(0, count), last, None if len(sides) == 1 else same[:count])]
+        own = targets.own(count)
+        blocks = [_Pairs(first.part(0, own), last, None if len(sides) == 1 else same[:own])]
         if len(sides) == 2 and count < len(same):
             rest = first.part(count, len(same))
-            blocks.append(_Pairs(last.part(0, count), rest, None, paired=False))
-        alike = torch.stack([pairs.alike for pairs in blocks]).sum()
-        number = alike.new_tensor(sum(pairs.number for pairs in blocks))
+            blocks.append(_Pairs(last.part(0, own), rest, None, paired=False))
+        alike = targets.total(torch.stack([pairs.alike for pairs in blocks]).sum())
+        number = alike.new_tensor(targets.total(sum(pairs.number for pairs in blocks)))
         if self.options.balanced:
             counts = torch.stack([alike, number - alike])
             weights = 1 / (counts.clamp(min=1) * (counts > 0).sum().clamp(min=1))

@@ -50,6 +50,9 @@ class Circle(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         sides = matched(embeddings, targets, self.options.pool)
         margin, scale = self.options.margin, self.options.scale
@@ -69,5 +72,5 @@ class Circle(Loss):
             positives, negatives = found.log_sums
             anchors = ~positives.isneginf()
             cost = nn.functional.softplus(positives + negatives)
-            costs.append(cost.sum(dim=1) / anchors.sum(dim=1).clamp(min=1))
+            costs.append(cost.sum(dim=1) / targets.total(anchors.sum(dim=1)).clamp(min=1))
         return mean_of(costs)

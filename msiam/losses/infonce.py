@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from msiam.losses.anchors import Column, Pooled, anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import softmax_cost
+from msiam.losses.tiles import part, softmax_cost
 from msiam.registry.options import Options
 
 
@@ -79,6 +79,9 @@ class InfoNCE(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (a, b), positive, count = anchors_first(embeddings, targets)
         both = self.options.directions == "both"
@@ -91,16 +94,20 @@ class InfoNCE(Loss):
 
         def cost(asked: Column, candidates: Column, r: Tensor, c: Tensor | None = None) -> Tensor:
             groups = (asked.groups, candidates.groups)
-            return softmax_cost(asked.vectors, candidates.vectors, scale, groups, (r, c))
+            return softmax_cost(
+                asked.vectors, candidates.vectors, scale, groups, (r, c), targets.share
+            )
 
+        own = targets.own(count)
+        first, other = a.part(0, own), b.part(0, own)
         if both and not self.options.pool and count == len(a.groups):
-            return cost(a, b, weight, weight)
-        first, other = a.part(0, count), b.part(0, count)
+            return cost(first, b, part(weight, slice(0, own)), weight)
+        weight = part(weight, slice(0, own))
         if not self.options.pool:
             one_way = cost(first, b, weight)
             return one_way + cost(other, a, weight) if both else one_way
         # An item and itself are of one group, and so left out.
-        rest = [b.part(count), a.part(count)] if count < len(a.groups) else []
+        rest = [b.part(own), a.part(own)] if own < len(a.groups) else []
         candidates = below(other, first, *rest)
         if both:
             return cost(below(first, other), candidates, torch.cat([weight, weight]))

@@ -106,6 +106,7 @@ class Memory(Wrapper):
             groups,
             same=None if targets.same is None else torch.cat([targets.same, same]),
             anchors=torch.arange(len(vector) + kept, device=device) < len(vector),
+            share=targets.share,
         )
 
     @torch.no_grad()
@@ -118,6 +119,7 @@ class Memory(Wrapper):
         places = torch.arange(max(self.rows, stop - size), stop, device=vectors.device) % size
         for name, new in zip(KEPT, (vectors, groups, same), strict=True):
             old = getattr(self, name)
+            new = new if targets.share is None else targets.share.in_order(new)
             old = new.new_zeros(size, *new.shape[1:]) if old is None else old.to(new.device)
             setattr(self, name, old.index_copy_(0, places, new[-size:].to(old.dtype)))
         self.rows, self.batches = stop, self.batches + 1

@@ -52,6 +52,9 @@ class MultiSimilarity(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         sides = matched(embeddings, targets, self.options.pool)
         alpha, beta, base = self.options.alpha, self.options.beta, self.options.base
@@ -64,5 +67,5 @@ class MultiSimilarity(Loss):
             positives, negatives = found.log_sums
             pull = nn.functional.softplus(positives) / alpha
             push = nn.functional.softplus(negatives) / beta
-            costs.append((pull + push).sum(dim=1) / max(pull.shape[1], 1))
+            costs.append((pull + push).sum(dim=1) / max(targets.total(pull.shape[1]), 1))
         return mean_of(costs)

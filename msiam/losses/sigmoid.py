@@ -57,12 +57,15 @@ class Sigmoid(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         (left, right), same, count = anchors_first(embeddings, targets)
-        first = left.part(0, count)
-        cost = self._cost(first, right, same[:count])
+        own = targets.own(count)
+        cost = self._cost(left.part(0, own), right, same[:own])
         if count < len(same):  # the anchors of b beside the others of a
-            cost = cost + self._cost(right.part(0, count), left.part(count), None)
+            cost = cost + self._cost(right.part(0, own), left.part(count), None)
         return cost / max(count, 1)
 
     def _cost(self, rows: Column, columns: Column, same: Tensor | None) -> Tensor:

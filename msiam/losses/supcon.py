@@ -50,6 +50,9 @@ class SupCon(Loss):
     def in_batch(self, columns: int) -> bool:
         return True
 
+    def shares(self, columns: int) -> bool:
+        return True
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         sides = matched(embeddings, targets, self.options.pool)
         scale = 1 / self.options.temperature
@@ -61,5 +64,5 @@ class SupCon(Loss):
             alone = count == 0  # an only item has neither positives nor candidates
             cost = torch.addcdiv(candidates, total, count.clamp(min=1), value=-scale)
             cost = cost.masked_fill(alone, 0).sum(dim=1)
-            costs.append(cost / (~alone).sum(dim=1).clamp(min=1))
+            costs.append(cost / targets.total((~alone).sum(dim=1)).clamp(min=1))
         return mean_of(costs)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from msiam.losses.share import Share
+
 #: How many similarities a block of rows has at most, about a million: 4 MB of float32.
 TILE = 1 << 20
 
@@ -143,6 +145,7 @@ def softmax_cost(
     scale: Tensor,
     groups: tuple[Tensor, Tensor],
     weights: tuple[Tensor, Tensor | None],
+    share: Share | None = None,
 ) -> Tensor:
     """Σᵢ rᵢ·(lseⱼ sᵢⱼ − sᵢᵢ) + Σⱼ cⱼ·(lseᵢ sᵢⱼ − sⱼⱼ) with s = scale · a bᵀ.
 
@@ -154,8 +157,10 @@ def softmax_cost(
             the two are known to belong together, and the entry is left out of both sums.
         weights: r and c, (N,) each: how much each row counts as an anchor in each direction. A row
             of weight 0 is a candidate only. c is None where rows of b are no anchors; else N = M.
+        share: the N rows are this process's part of M pairs, and r that of the weights c, (M,).
+            The sums of columns are over all processes, and this one's share of the cost is given.
     """
-    return _SoftmaxCost.apply(a, b, scale, *groups, *weights)
+    return _SoftmaxCost.apply(a, b, scale, *groups, *weights, share)
 
 
 class _SoftmaxCost(torch.autograd.Function):
@@ -169,6 +174,7 @@ class _SoftmaxCost(torch.autograd.Function):
         gb: Tensor,
         r: Tensor,
         c: Tensor | None,
+        share: Share | None,
     ) -> Tensor:
         a, b = widened(a, b)
         scale, r, c = scale.to(a.dtype), r.to(a.dtype), None if c is None else c.to(a.dtype)
@@ -200,7 +206,9 @@ class _SoftmaxCost(torch.autograd.Function):
                     of_columns = _added(of_columns, j, some, i.start)
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
-                cost += c @ (of_columns - own)
+                if share is not None:
+                    of_columns = share.log_total(of_columns)
+                cost += part(c, slice(0, n)) @ (part(of_columns, slice(0, n)) - own)
         ctx.known, ctx.level, ctx.alone = known, level, alone
         only = s if len(tiles) == 1 else None  # no need to make it again
         ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
@@ -213,7 +221,7 @@ class _SoftmaxCost(torch.autograd.Function):
         grad_a = grad_b = None
         factor = scale * grads[0]
         r, c = r * factor, c if c is None else c * factor
-        on_diagonal = r if c is None else r + c
+        on_diagonal = r if c is None else r + part(c, slice(0, len(r)))
         if ctx.level and not ctx.alone:
             r = r * of_rows.neg().exp_()
             c = c if c is None else c * of_columns.neg().exp_()
@@ -242,7 +250,7 @@ class _SoftmaxCost(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 # s is linear in it, so that its slope is what the embeddings' slopes add up to.
                 grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
-        return grad_a, grad_b, grad_scale, None, None, None, None
+        return grad_a, grad_b, grad_scale, None, None, None, None, None
 
 
 def _added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:

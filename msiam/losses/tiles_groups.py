@@ -84,7 +84,7 @@ def matched(embeddings: Mapping[str, Tensor], targets: Targets, pool: bool) -> l
     """
     vectors = list(embeddings.values())
     groups = [targets.groups[name] for name in embeddings]
-    same, anchors = targets.same, targets.anchors
+    same, anchors = targets.same, targets.asked(len(vectors[0]), vectors[0].device)
     size, count = len(vectors[0]), len(vectors)
     own = partner = torch.arange(size, device=vectors[0].device)
     same = same if count == 2 else None  # a label is about two columns

@@ -74,6 +74,9 @@ class Triplet(Loss):
     def in_batch(self, columns: int) -> bool:
         return columns < 3
 
+    def shares(self, columns: int) -> bool:
+        return columns < 3 and not self.miner.draws
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         vectors = [ready(vector, self.options.distance) for vector in embeddings.values()]
         groups = [targets.groups[column] for column in embeddings]
@@ -84,14 +87,15 @@ class Triplet(Loss):
             return cost / count.clamp(min=1)
         same = targets.positive(len(vectors[0]), vectors[0].device)
         anchors, mine, places = vectors[0], groups[0], None
-        if targets.anchors is not None:
-            places = targets.anchors.nonzero()[:, 0]
+        asked = targets.asked(len(anchors), anchors.device)
+        if asked is not None:
+            places = asked.nonzero()[:, 0]
             anchors, mine, same = anchors[places], mine[places], same[places]
         pairs = same if len(vectors) == 2 else None
         cost, count = self._mined((anchors, vectors[-1], mine, groups[-1], pairs, places))
         # A miner may pass over what is no number. Then training must stop, and not go on at 0.
         sizes = sum(vector.detach().norm() for vector in vectors)
-        return cost / count.clamp(min=1) + 0 * sizes
+        return cost / targets.total(count).clamp(min=1) + 0 * sizes
 
     def _mined(self, pool: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """What the batch's triplets cost, and over how many to average."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from msiam.losses.anchors import anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import matches, softmax_cost, widened
+from msiam.losses.tiles import matches, part, softmax_cost, widened
 from msiam.registry.options import Options
 
 
@@ -49,6 +49,9 @@ class NTuple(Loss):
     def in_batch(self, columns: int) -> bool:
         return bool(self.options.in_batch)
 
+    def shares(self, columns: int) -> bool:
+        return bool(self.options.in_batch)
+
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         wide = dict(zip(embeddings, widened(*embeddings.values()), strict=True))
         return self._in_batch(wide, targets) if self.options.in_batch else self._own(wide, targets)
@@ -75,5 +78,8 @@ class NTuple(Loss):
         known = matches(*groups) - (asked.groups == candidates.groups[:count]).long()
         kept = positive[:count] & (known < len(candidates.groups) - 1)
         scale = anchor.vectors.new_tensor(1 / self.options.temperature)
-        vectors = asked.vectors, candidates.vectors
-        return softmax_cost(*vectors, scale, groups, (kept / kept.sum().clamp(min=1), None))
+        own = targets.own(count)
+        weights = part(kept / kept.sum().clamp(min=1), slice(0, own))
+        vectors = part(asked.vectors, slice(0, own)), candidates.vectors
+        groups = part(asked.groups, slice(0, own)), candidates.groups
+        return softmax_cost(*vectors, scale, groups, (weights, None))

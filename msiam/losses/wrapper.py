@@ -64,6 +64,9 @@ class Wrapper(Loss):
     def in_batch(self, columns: int) -> bool:
         return self.inner.in_batch(columns)
 
+    def shares(self, columns: int) -> bool:
+        return self.inner.shares(columns)
+
     def begin(self, groups: Tensor, dim: int) -> None:
         self.inner.begin(groups, dim)
 

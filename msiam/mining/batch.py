@@ -26,6 +26,8 @@ class Miner(ABC):
     positives: ClassVar[Literal["hardest", "all"]] = "hardest"
     #: Whether it takes every negative, so that there is nothing to choose.
     every: ClassVar[bool] = False
+    #: Whether it draws at random. Several processes then each draw for all anchors, as one would.
+    draws: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -175,6 +177,7 @@ class DistanceWeighted(BlockMiner):
 
     Options = DistanceWeightedOptions
     positives = "all"
+    draws = True
 
     def pick(self, block: Block, near: Tensor) -> Tensor:
         width = block.candidates.shape[1]

@@ -1,16 +1,18 @@
 """One training on several processes, as torchrun starts them: who writes, who waits, who has what.
 
 A global batch is cut into one share of rows a process. Where a loss compares rows, its value
-depends on all of them: each process gathers the embeddings, in the order of the ranks, and computes
-the loss of the whole batch. Gradients then equal those of one process on the same batch.
+depends on all of them: each process gathers the embeddings and computes its share of the loss, or
+the whole of one that cannot be shared. Gradients then equal those of one process on the same batch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,7 +22,8 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from msiam.errors import RecipeError, TrainingError
-from msiam.losses.base import Targets, WeightedSum
+from msiam.losses.base import Loss, Targets, WeightedSum, each
+from msiam.losses.share import Share
 
 Result = TypeVar("Result")
 
@@ -119,41 +122,53 @@ def check_chunks(chunk: int | None) -> None:
         )
 
 
-def gather(rows: Tensor, counts: Sequence[int]) -> Tensor:
-    """(n, …) rows of this process to the (N, …) rows of all, in the order of the ranks.
+def gather(rows: Tensor, counts: Sequence[int], first: int = 0) -> Tensor:
+    """(n, …) rows of this process to the (N, …) rows of all.
 
-    In backward each process takes the gradient of its own rows, times the number of processes W:
-    all of them compute the same loss, and DDP divides what their parameters' gradients add up to
-    by W. A loss's own parameters, which are not gathered, get W times the same gradient, divided
-    by W. For W = 1 it returns its argument.
+    Rows go from each process in turn straight to their place: nobody has the rows of all twice. In
+    backward, what all processes have found for a row is summed up where the row is from. For one
+    process it returns its argument.
 
     Args:
         counts: how many rows each process has; see ``row_counts``. All processes must call this,
             in the same order, with rows of one type and one shape but for n.
+        first: the rank whose rows come first; those of the next ranks follow, and those of rank 0
+            come after those of the last.
     """
-    return rows if len(counts) == 1 else _Gather.apply(rows, counts)
+    return rows if len(counts) == 1 else _Gather.apply(rows, counts, first)
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        ctx.counts = counts
-        longest = max(counts)
-        own = rows.new_zeros(longest, *rows.shape[1:])
-        own[: len(rows)] = rows
-        found = rows.new_empty(len(counts) * longest, *rows.shape[1:])
-        distributed.all_gather_into_tensor(found, own)
-        if min(counts) == longest:
-            return found
-        parts = zip(found.split(longest), counts, strict=True)
-        return torch.cat([part[:number] for part, number in parts])
+    def forward(ctx: Any, rows: Tensor, counts: Sequence[int], first: int) -> Tensor:
+        ctx.places, ctx.kind = _places(counts, first), rows.dtype
+        found = rows.new_empty(sum(counts), *rows.shape[1:])
+        for source, place in enumerate(ctx.places):
+            if source == rank():
+                found[place] = rows
+            distributed.broadcast(found[place], source)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        start = sum(ctx.counts[: rank()])
-        own = gradient[start : start + ctx.counts[rank()]]
-        return own * len(ctx.counts), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        wide = torch.promote_types(ctx.kind, torch.float32)  # a sum wants more digits than bf16 has
+        own = gradient[:0]
+        for source, place in enumerate(ctx.places):
+            # What is sent may be changed, and the gradient is not ours.
+            part = gradient[place].to(wide, copy=True, memory_format=torch.contiguous_format)
+            distributed.reduce(part, source)
+            own = part if source == rank() else own
+        return own.to(ctx.kind), None, None
+
+
+def _places(counts: Sequence[int], first: int) -> list[slice]:
+    """By rank, where its rows are among those of all."""
+    starts, start = [0] * len(counts), 0
+    for turn in range(len(counts)):
+        one = (first + turn) % len(counts)
+        starts[one], start = start, start + counts[one]
+    return [slice(start, start + many) for start, many in zip(starts, counts, strict=True)]
 
 
 def row_counts(rows: Tensor) -> list[int]:
@@ -175,28 +190,40 @@ def global_loss(loss: WeightedSum, embeddings: Mapping[str, Tensor], targets: Ta
     """The loss of the global batch, of which this process has the rows that are given.
 
     Averaged over the processes, as DDP does, its gradients equal those of one process with all of
-    the rows. Where rows are compared (``Loss.gathers``) each process computes the whole loss, with
-    the same random numbers for the miners that draw. A mean over rows stays where the rows are,
-    and weighs by how many they are.
+    the rows. Of a loss whose work is shared (``Loss.shares``), each process asks its own rows. What
+    else compares rows (``Loss.gathers``) each computes as a whole, with the same random numbers. A
+    mean over rows stays where the rows are, and weighs by how many they are.
 
     Args:
         embeddings: by column, (n, D); n may differ by process.
     """
     if count() == 1:
         return loss(embeddings, targets)
-    first = next(iter(embeddings.values()))
-    facts = _of_all([len(first), int(torch.randint(2**62, ()))], first.device)
-    counts, (seed, *_) = zip(*facts, strict=True)
-    if not loss.gathers:
-        return loss(embeddings, targets) * (len(first) * len(counts) / sum(counts))
-    columns = {column: gather(vectors, counts) for column, vectors in embeddings.items()}
-    everything = Targets(
-        {column: gather(group, counts) for column, group in targets.groups.items()},
-        *(
-            known if known is None else gather(known, counts)
+    device = next(iter(embeddings.values())).device
+    rows = len(next(iter(embeddings.values())))
+    counts, (seed, *_) = zip(*_of_all([rows, int(torch.randint(2**62, ()))], device), strict=True)
+    share = Share(rows, sum(counts[: rank()]), device)
+
+    @functools.cache
+    def of_all(first: int) -> tuple[dict[str, Tensor], Targets]:
+        """All rows, with those of one rank on top."""
+        same, scores = (
+            known if known is None else gather(known, counts, first)
             for known in (targets.same, targets.scores)
-        ),
-    )
-    with torch.random.fork_rng([] if first.device.type == "cpu" else [first.device]):
+        )
+        groups = {name: gather(group, counts, first) for name, group in targets.groups.items()}
+        columns = {name: gather(vectors, counts, first) for name, vectors in embeddings.items()}
+        return columns, Targets(groups, same, scores)
+
+    def cost(one: Loss) -> Tensor:
+        if not one.gathers:
+            return one(embeddings, targets) * (rows * len(counts) / sum(counts))
+        if not one.shares(len(embeddings)):
+            return one(*of_all(0))
+        columns, everything = of_all(rank())
+        return one(columns, replace(everything, share=share)) * len(counts)
+
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
-        return loss(columns, everything)
+        terms = zip(each(loss.losses), loss.weights, strict=True)
+        return torch.stack([weight * cost(one) for one, weight in terms]).sum()

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from training import gradients as worker
+from training import sharing
 
 import msiam
 from msiam.errors import RecipeError, TrainingError
@@ -66,6 +67,36 @@ def test_gradients_of_two_processes_are_those_of_one(
         torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-6, msg=name)
     learns = [gradient for name, gradient in expected.items() if "model" in name]
     assert any(gradient.abs().max() > 1e-4 for gradient in learns)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """What the busier of two processes computes, and what it holds."""
+    if sys.platform != "linux":
+        pytest.skip("peaks of memory are read from /proc")
+    file = tmp_path_factory.mktemp("sharing") / "found.pt"
+    started = torchrun(sharing.__file__, file)
+    _, err = started.communicate(timeout=600)
+    assert started.returncode == 0, err
+    return torch.load(file)
+
+
+@pytest.mark.parametrize("case", sharing.cases(), ids=str)
+def test_two_processes_share_the_work_at_linear_memory(
+    case: sharing.Case, shared: dict[str, float]
+) -> None:
+    """Half of the products each, but where one process has use for the symmetry of a column."""
+    drawn = case.options.get("miner") == "distance_weighted"
+    twice = case.columns == 2 and case.loss in ("supcon", "multi_similarity", "circle")
+    most = 1.01 if drawn or twice else 0.76 if case.columns == 1 else 0.51
+    assert shared[f"work of {case}"] < most
+    assert shared[f"memory of {case}"] < 24
+
+
+def test_rows_are_gathered_without_a_second_copy(shared: dict[str, float]) -> None:
+    """64 MiB for the rows of all, and in backward 32 for each of a block, the sum and its place."""
+    assert 60 < shared["forward"] < 76
+    assert shared["backward"] < 112
 
 
 THINGS = ("cat", "dog", "house", "boat", "tree")
