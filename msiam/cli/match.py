@@ -11,11 +11,16 @@ import typer
 from msiam.cli.console import output, print_json
 from msiam.errors import DataError
 
+STRONGEST = 8  # words shown of each text
+
 
 def match(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     a: Annotated[str, typer.Argument(help="A text, a .txt file of it, or a picture's file.")],
     b: Annotated[str, typer.Argument(help="Likewise.")],
+    words: Annotated[
+        bool, typer.Option("--words", help="Say which words of the texts make the match.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """How similar two items are, whether they are the same at the run's threshold, how sure."""
@@ -23,17 +28,23 @@ def match(
 
     opened = load(run)
     found = opened.match(_item(a), _item(b))
+    effects = opened.words(_item(a), _item(b)) if words else []
     if json:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(found) | ({"words": effects} if words else {}))
         return
     assert opened.recipe is not None  # a bare model has no threshold
-    words = opened.recipe.decision
-    said = words.same if found.same else words.different
+    named = opened.recipe.decision
+    said = named.same if found.same else named.different
     output.print(
-        f"{said}: similarity {found.similarity:.4f} ({words.same} from {found.threshold:.4f}), "
-        f"probability of {words.same} {found.probability:.3f} "
+        f"{said}: similarity {found.similarity:.4f} ({named.same} from {found.threshold:.4f}), "
+        f"probability of {named.same} {found.probability:.3f} "
         f"({found.probability_at_threshold:.3f} at the threshold)"
     )
+    for item, of_words in zip("ab", effects, strict=False):
+        strongest = sorted(of_words, key=lambda pair: -abs(pair[1]))[:STRONGEST]
+        if strongest:
+            listed = ", ".join(f"{word} {effect:+.3f}" for word, effect in strongest)
+            output.print(f"{item}, similarity by word: {listed}", soft_wrap=True)
 
 
 def _item(argument: str) -> str:

@@ -116,9 +116,16 @@ def grids(decisions: Sequence[Decision], embedded: Embedded, values: Values) -> 
 
 
 def most_confident_mistakes(
-    embedded: Embedded, calibration: Calibration, values: Values, n: int = 8
+    embedded: Embedded,
+    calibration: Calibration,
+    values: Values,
+    n: int = 8,
+    words: tuple[str, str] = ("same", "different"),
 ) -> list[Mistake]:
-    """The pairs that the calibration is surest about, of those that it judges wrongly."""
+    """The pairs that the calibration is surest about, of those that it judges wrongly.
+
+    ``words``: what a pair is called that belongs together, and one that does not.
+    """
     found: list[tuple[float, Mistake]] = []
     for pairs in find_pairs(embedded):
         scores = pairs.scores(embedded)
@@ -133,8 +140,9 @@ def most_confident_mistakes(
             }
             mistake = Mistake(
                 items,
-                said=f"Said {_verdict(said[i])}, {percent(sure[i])} sure, at score {scores[i]:.3f}",
-                truth=f"they are {'the ' if pairs.same[i] else ''}{_verdict(pairs.same[i])}",
+                said=f"Said {words[0] if said[i] else words[1]}, {percent(sure[i])} sure, at score "
+                f"{scores[i]:.3f}",
+                truth=f"they are {_said_of_them(words[0] if pairs.same[i] else words[1])}",
                 score=float(scores[i]),
                 probability=float(sure[i]),
                 row=int(embedded.examples.rows[pairs.examples[i]]),
@@ -143,8 +151,8 @@ def most_confident_mistakes(
     return [mistake for _, mistake in sorted(found, key=lambda pair: pair[0])[:n]]
 
 
-def _verdict(same: Any) -> str:
-    return "same" if same else "different"
+def _said_of_them(word: str) -> str:
+    return "the same" if word == "same" else word
 
 
 def most_confident_wrong_answers(

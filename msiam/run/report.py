@@ -83,7 +83,10 @@ def _set_aside(parts: Parts) -> list[str]:
 def _mistakes(
     run: Run, found: Measured, values: dict[str, list[Any]], classes: list[str]
 ) -> list[Mistake]:
-    """Wrong decisions where pairs are labelled, else wrong answers to searches."""
-    if found.embedded.examples.same is not None and run.calibration is not None:
-        return most_confident_mistakes(found.embedded, run.calibration, values)
+    """Wrong decisions where pairs are labelled or made by swapping, else wrong answers."""
+    decided = found.embedded.examples.same is not None or found.embedded.negatives
+    if decided and run.calibration is not None:
+        assert run.recipe is not None
+        words = (run.recipe.decision.same, run.recipe.decision.different)
+        return most_confident_mistakes(found.embedded, run.calibration, values, words=words)
     return most_confident_wrong_answers(found.embedded, values, classes=classes)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from msiam.errors import DataError, RunError
 from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.words import word_effects
 from msiam.gallery.gallery import Gallery
 from msiam.progress import items_bar
 from msiam.recipe import GIVEN, Recipe
@@ -70,14 +71,7 @@ class Run:
             raise RunError(
                 f"{self.folder.path}: a model alone has no threshold; give a run's folder"
             )
-        one = self.model.column_for(a)
-        other = self.model.column_for(b, but=one)
-        if one == other and len(self.model.columns) > 1:
-            pair = " ↔ ".join(self.model.columns)
-            raise DataError(
-                f"both items go through column '{one}', and this model's threshold is for {pair}; "
-                "give one of each"
-            )
+        one, other = self._columns_of(a, b)
         left = self.model.encode({one: [a]})[one][0]
         right = self.model.encode({other: [b]})[other][0]
         similarity = float(left @ right)
@@ -90,6 +84,41 @@ class Run:
                 self.calibration.probability(self.calibration.threshold)
             ),
         )
+
+    def _columns_of(self, a: Any, b: Any) -> tuple[str, str]:
+        one = self.model.column_for(a)
+        other = self.model.column_for(b, but=one)
+        if one == other and len(self.model.columns) > 1:
+            pair = " ↔ ".join(self.model.columns)
+            raise DataError(
+                f"both items go through column '{one}', and this model's threshold is for {pair}; "
+                "give one of each"
+            )
+        return one, other
+
+    def words(self, a: Any, b: Any) -> list[list[tuple[str, float]]]:
+        """Of each of two items its words and what each adds to their similarity.
+
+        See ``msiam.evaluation.words``. An item that is no text has no words.
+
+        Raises:
+            DataError: as ``match``.
+        """
+        one, other = self._columns_of(a, b)
+        found: list[list[tuple[str, float]]] = []
+        for item, column, against, its in ((a, one, b, other), (b, other, a, one)):
+            if self.model.tower_of(column).encoder.modality != "text":
+                found.append([])
+                continue
+            fixed = self.model.encode({its: [against]})[its][0]
+
+            def similarities(
+                texts: Sequence[str], column: str = column, fixed: np.ndarray = fixed
+            ) -> np.ndarray:
+                return self.model.encode({column: texts})[column] @ fixed
+
+            found.append(word_effects(item, similarities))
+        return found
 
     def evaluate(
         self,

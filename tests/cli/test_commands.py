@@ -109,6 +109,18 @@ def test_match_reads_a_text_from_its_file_and_says_it_in_the_recipes_words(
     assert "similarity" in said and "1.0000" not in said  # a text that ends like a file's name
 
 
+def test_match_says_which_words_of_the_texts_match(msiam: Command) -> None:
+    pair = ("where is the red cat", "where is the red boat")
+    told = json.loads(msiam("match", "runs/pairs", *pair, "--words", "--json").stdout)
+    assert [[word for word, _ in words] for words in told["words"]] == [t.split() for t in pair]
+    short = json.loads(msiam("match", "runs/pairs", "where is the cat", pair[1], "--json").stdout)
+    assert dict(told["words"][0])["red"] == pytest.approx(
+        told["similarity"] - short["similarity"], abs=1e-4
+    )
+    said = msiam("match", "runs/pairs", *pair, "--words").stdout
+    assert "a, similarity by word: " in said and "b, similarity by word: " in said
+
+
 def test_a_text_file_that_cannot_be_read_is_named(msiam: Command, workplace: Path) -> None:
     done = msiam("match", "runs/pairs", "where is the red cat", "lost.txt")
     assert done.returncode != 0

@@ -40,6 +40,13 @@ def test_the_surest_mistake_comes_first(labelled):
     assert second.truth == "they are the same"
 
 
+def test_mistakes_are_said_in_the_recipes_words(labelled):
+    words = ("on topic", "off topic")
+    first, second, _ = most_confident_mistakes(labelled, CALIBRATION, VALUES, words=words)
+    assert first.said.startswith("Said on topic, 98.2") and first.truth == "they are off topic"
+    assert second.said.startswith("Said off topic") and second.truth == "they are on topic"
+
+
 def test_no_more_mistakes_than_asked_for(labelled):
     assert len(most_confident_mistakes(labelled, CALIBRATION, VALUES, n=2)) == 2
 
