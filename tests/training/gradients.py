@@ -22,6 +22,7 @@ from msiam.training.objective import Objective
 
 ROWS = 17  # the first of two processes has one more than the other
 WIDTH, DIM, ITEMS = 6, 8, 20
+DIMS = {"score_map": 22 * 22}  # embeddings that are maps
 NAMES = ("one", "two", "three", "four")
 
 #: Options beside the defaults: what makes a loss take another way through its rows.
@@ -81,10 +82,10 @@ class Towers(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        names = NAMES[: case.columns]
+        names, dim = NAMES[: case.columns], DIMS.get(case.loss, DIM)
         unshared = case.towers in ("unshared", "one frozen")
         self.columns = {name: name if unshared else "all" for name in names}
-        self.towers = nn.ModuleDict({name: Tower() for name in set_of(self.columns.values())})
+        self.towers = nn.ModuleDict({name: Tower(dim) for name in set_of(self.columns.values())})
         if case.towers == "one frozen":
             self.towers[names[-1]].requires_grad_(False)
 
@@ -93,9 +94,9 @@ class Towers(nn.Module):
 
 
 class Tower(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, 10), nn.Linear(10, DIM)
+        self.first, self.second = nn.Linear(WIDTH, 10), nn.Linear(10, dim)
         self.unused = nn.Linear(2, 2)  # as pretrained encoders have them
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
