@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ class Calibration:
         threshold: a pair is called the same from this score on; the best accuracy.
         f1_threshold: the same, for the best F1.
         slope, intercept: the probability is 1 / (1 + exp(-(slope · score + intercept))).
+        references: number of reference items → the same for an item's mean similarity with them.
     """
 
     threshold: float
     f1_threshold: float
     slope: float
     intercept: float
+    references: dict[int, Calibration] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, scores: np.ndarray, same: np.ndarray) -> Calibration:
@@ -70,11 +72,16 @@ class Calibration:
         Raises:
             ModelError: the text is something else.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "references"]
+
+        def one(content: Any) -> Calibration:
+            several = content.get("references", {}).items()  # once there were none
+            numbers = {name: float(content[name]) for name in names}
+            return cls(**numbers, references={int(count): one(of) for count, of in several})
+
         try:
-            content = json.loads(text)
-            return cls(**{name: float(content[name]) for name in names})
-        except (ValueError, TypeError, KeyError) as error:
+            return one(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"calibration: is damaged ({type(error).__name__}: {error}); it should be a JSON "
                 f"object with the numbers {', '.join(names)}"

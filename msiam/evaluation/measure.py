@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from msiam.data.parts import Parts
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result
+from msiam.evaluation.pairs import pair_scores
+from msiam.evaluation.references import reference_scores
 from msiam.registry import registry
 from msiam.registry.options import Term, parse_options
 from msiam.towers.embedding import embed_features
@@ -64,6 +66,13 @@ def embed_part(
     values = {name: items.values for name, items in parts.items.items()}
     features = {name: items.features for name, items in parts.items.items()}
     return Embedded(examples, vectors, model.columns, values, parts.negatives, features, model)
+
+
+def calibrate(evaluators: dict[str, Evaluator], embedded: Embedded) -> Calibration:
+    """The thresholds and probabilities for pairs of a part, and for as many references as asked."""
+    counts = sorted({one.references for one in evaluators.values() if one.references is not None})
+    several = {n: Calibration.fit(*reference_scores(embedded, n)[:2]) for n in counts}
+    return replace(Calibration.fit(*pair_scores(embedded)), references=several)
 
 
 def measure(

@@ -8,8 +8,10 @@ import numpy as np
 
 from msiam.errors import DataError
 from msiam.evaluation.bm25 import BM25
-from msiam.evaluation.directions import between
+from msiam.evaluation.directions import Direction, between
 from msiam.evaluation.evaluator import Embedded
+
+DRAWN = 10_000  # pairs of one class, about as many of which are compared where there are more
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
     of its own group; an anchor that shares a word with none has no such pair.
 
     Of data with classes, rows are taken as they are where there are same and different ones. Else
-    pairs are drawn: each item with a random other one of its class, and with one of another class.
+    each item is paired with the others of its class and with as many of other classes: with all
+    of its class as long as that makes no more than about ``DRAWN`` pairs, else with random ones,
+    one at least. Where rows claim a class (``Examples.claims``), an item is paired with those that
+    claim its class and are no members of it, in the place of items of other classes.
 
     Raises:
         DataError: no two items are of one class, or all are; there is only one column and no class;
@@ -95,34 +100,64 @@ def find_pairs(embedded: Embedded, seed: int = 0) -> list[Pairs]:
 
 
 def _pairs_of_classes(embedded: Embedded, seed: int) -> list[Pairs]:
-    """As many pairs of one class as of two."""
+    """Pairs of one class, and pairs of an item and one that is not of its class."""
     first, *others = embedded.examples.columns
     direction = between(embedded, first, (others or [first])[0])
-    start, stop, own = direction.start, direction.stop, direction.own
-    strangers = len(direction.items) - (stop - start)
-    queries = np.flatnonzero(strangers)
-    if not len(queries):
+    false = impostors(embedded, direction)
+    queries = [q for q in range(len(direction.queries)) if len(false[q])]
+    if not queries:
         raise DataError(
             f"pairs need two items of one class and one of another; the {len(direction.items)} "
             f"items of '{direction.gallery}' have none; give more rows"
         )
-    start, stop, own, strangers = (a[queries] for a in (start, stop, own, strangers))
     rng = np.random.default_rng(seed)
-    like = start + rng.integers(stop - start - (own >= 0))
-    like += (own >= 0) & (like >= own)  # step over the item itself
-    unlike = rng.integers(strangers)
-    unlike += np.where(unlike >= start, stop - start, 0)  # and over its class
+    most = max(1, DRAWN // len(queries))
+    alike, apart = [], []
+    for q in queries:
+        mates = np.arange(direction.start[q], direction.stop[q])
+        mates = mates[mates != direction.own[q]]
+        alike.append(some(mates, most, rng))
+        claimed = embedded.examples.claims is not None
+        apart.append(some(false[q], most if claimed else len(alike[-1]), rng))
 
-    def make(partners: np.ndarray, same: bool) -> Pairs:
-        items = direction.queries[queries], direction.items[partners]
+    def make(partners: list[np.ndarray], same: bool) -> Pairs:
+        which = np.repeat(queries, [len(each) for each in partners])
+        items = direction.queries[which], direction.items[np.concatenate(partners)]
         return Pairs(
             (direction.query, direction.gallery),
             items,
-            direction.examples[queries],
-            np.full(len(queries), same),
+            direction.examples[which],
+            np.full(len(which), same),
         )
 
-    return [make(like, True), make(unlike, False)]
+    return [make(alike, True), make(apart, False)]
+
+
+def some(places: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """All of the places if they are no more than ``most``, else so many at random."""
+    return places if len(places) <= most else rng.choice(places, most, replace=False)
+
+
+def impostors(embedded: Embedded, direction: Direction) -> list[np.ndarray]:
+    """For each query, the places in ``direction.items`` of what is not of its class.
+
+    Those that claim its class where rows claim one, else all.
+    """
+    examples, m = embedded.examples, len(direction.items)
+    if examples.claims is None:
+        every = np.arange(m)
+        return [
+            np.concatenate([every[:start], every[stop:]])
+            for start, stop in zip(direction.start, direction.stop, strict=True)
+        ]
+    (column,) = examples.columns
+    claimed, group = np.empty((2, 1 + int(direction.items.max())), np.int64)
+    claimed[examples.columns[column]] = examples.claims
+    group[examples.columns[column]] = examples.groups[column]
+    claimed, group = claimed[direction.items], group[direction.items]
+    false = {c: np.flatnonzero((claimed == c) & (group != c)) for c in np.unique(claimed)}
+    none = np.empty(0, np.int64)
+    return [false.get(group[start], none) for start in direction.start]
 
 
 def _strangers(anchors: np.ndarray, others: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

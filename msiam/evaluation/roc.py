@@ -104,6 +104,31 @@ class Roc:
         return far[keep], tar[keep]
 
 
+def eer_interval(
+    scores: np.ndarray, same: np.ndarray, classes: np.ndarray, draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """A 95 % confidence interval of the equal error rate, over classes drawn with replacement.
+
+    Pairs of one class are alike, so that the classes (n,) and not the pairs are what is sampled
+    (the bootstrap of clusters, Field and Welsh, 2007). A draw without pairs of both kinds is left
+    out; where all are, nothing is known: from 0 to 1.
+    """
+    rng = np.random.default_rng(seed)
+    _, number = np.unique(classes, return_inverse=True)
+    count = int(number.max()) + 1
+    order = np.argsort(number, kind="stable")
+    parts = np.split(order, np.bincount(number, minlength=count).cumsum()[:-1])
+    found = []
+    for drawn in rng.integers(count, size=(draws, count)):
+        rows = np.concatenate([parts[c] for c in drawn])
+        if same[rows].any() and not same[rows].all():
+            found.append(Roc.of(scores[rows], same[rows]).equal_error_rate())
+    if not found:
+        return 0.0, 1.0
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def auc_interval(auc: float, same: int, different: int) -> tuple[float, float]:
     """A 95 % confidence interval of a ROC AUC.
 

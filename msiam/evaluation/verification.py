@@ -11,16 +11,22 @@ from msiam.errors import DataError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
 from msiam.evaluation.pairs import Pairs, find_pairs
-from msiam.evaluation.roc import Roc, auc_interval
+from msiam.evaluation.references import reference_scores
+from msiam.evaluation.roc import Roc, auc_interval, eer_interval
 from msiam.registry.options import Options
 
 Rate = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
 class VerificationOptions(Options):
-    """``far``: the false acceptance rates at which the true acceptance rate is given."""
+    """``far``: the false acceptance rates at which the true acceptance rate is given.
+
+    ``references``: of one column with classes, judge items by their mean similarity with so many
+    of their class as well.
+    """
 
     far: Annotated[tuple[Rate, ...], pydantic.Field(min_length=1)] = (0.1, 0.01, 0.001)
+    references: int | None = pydantic.Field(None, gt=1)
 
 
 class Verification(Evaluator):
@@ -53,8 +59,42 @@ class Verification(Evaluator):
         else:
             metrics |= _at_thresholds(calibration, scores, same)
             metrics |= _chance(roc, "accuracy", "f1")
-        metrics = {name: float(value) for name, value in metrics.items()}
-        return Result(metrics, _curves(roc, scores, same, calibration), _headline(metrics))
+        metrics |= _eer_ends(embedded, pairs, scores, same)
+        several, said = self._by_references(embedded, calibration)
+        metrics = {name: float(value) for name, value in (metrics | several).items()}
+        headline = _headline(metrics) + said
+        return Result(metrics, _curves(roc, scores, same, calibration), headline)
+
+    @property
+    def references(self) -> int | None:
+        return self.options.references
+
+    def _by_references(
+        self, embedded: Embedded, calibration: Calibration | None
+    ) -> tuple[dict[str, float], str]:
+        """The figures of decisions by several references, as ``5_references/eer``; a sentence."""
+        count = self.options.references
+        if count is None:
+            return {}, ""
+        scores, same, classes = reference_scores(embedded, count)
+        roc = Roc.of(scores, same)
+        low, high = eer_interval(scores, same, classes)
+        found = {
+            "pairs": len(scores),
+            "same": roc.same,
+            "auc": roc.auc(),
+            "chance/auc": 0.5,
+            "eer": roc.equal_error_rate(),
+            "eer/low": low,
+            "eer/high": high,
+            "chance/eer": 0.5,
+        }
+        several = calibration.references.get(count) if calibration else None
+        if several is not None:
+            found["accuracy"] = float(np.mean(several.same(scores) == same))
+            found["chance/accuracy"] = max(roc.accuracy[0], roc.accuracy[-1])
+        said = f" By {count} reference items, the equal error rate is {percent(found['eer'])}."
+        return {f"{count}_references/{name}": value for name, value in found.items()}, said
 
     def _metrics(self, roc: Roc) -> dict[str, float]:
         auc = roc.auc()
@@ -96,6 +136,19 @@ def _of_kinds(found: list[Pairs], scores: list[np.ndarray]) -> dict[str, float]:
         }
         metrics |= {f"{pairs.kind}/{name}": value for name, value in figures.items()}
     return metrics
+
+
+def _eer_ends(
+    embedded: Embedded, found: list[Pairs], scores: np.ndarray, same: np.ndarray
+) -> dict[str, float]:
+    """A 95 % interval of the equal error rate over classes, of one column that has some."""
+    examples = embedded.examples
+    if not examples.classed or len(examples.columns) > 1:
+        return {}
+    (column,) = examples.columns
+    of = np.concatenate([examples.groups[column][pairs.examples] for pairs in found])
+    low, high = eer_interval(scores, same, of)
+    return {"eer/low": low, "eer/high": high}
 
 
 def _chance(roc: Roc, accuracy: str, f1: str) -> dict[str, float]:

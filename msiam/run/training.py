@@ -22,10 +22,8 @@ from msiam.data.samplers import BatchSampler, build_sampler
 from msiam.data.sources import Source
 from msiam.data.variants import with_variants
 from msiam.errors import RecipeError, RunError
-from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Evaluator
-from msiam.evaluation.measure import build_evaluators, columns_read, embed_part, measure
-from msiam.evaluation.pairs import pair_scores
+from msiam.evaluation.measure import build_evaluators, calibrate, columns_read, embed_part, measure
 from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
 from msiam.progress import items_bar
@@ -174,7 +172,7 @@ def _train(
         processes.wait()
         return load(place.path)
     model.eval()
-    calibration = Calibration.fit(*pair_scores(embed_part(model, parts, "validation")))
+    calibration = calibrate(evaluators, embed_part(model, parts, "validation"))
     model.save(place.model)
     write_text(place.calibration, calibration.to_json())
     with items_bar(console, "evaluating") as progress:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msiam.errors import DataError
+from msiam.evaluation import pairs as pairs_module
 from msiam.evaluation.pairs import _strangers, find_pairs, pair_scores
 
 EYE = np.eye(3)
@@ -143,34 +144,48 @@ def of_classes(make, classes, repeats=1):
     return make({"image": numbers}, {"image": groups}, {"image": vectors}, classed=True)
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 100))
-def test_of_one_column_as_many_pairs_of_one_class_as_of_two(make, classes, seed):
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(1, 400))
+def test_of_one_column_all_pairs_of_one_class_and_as_many_of_two(make, classes, drawn):
     of = np.array(classes)
     anchors = [i for i in range(len(of)) if 1 < (of == of[i]).sum() < len(of)]
     embedded = of_classes(make, classes, repeats=2)
     if not anchors:
         with pytest.raises(DataError, match="pairs need two items of one class and one of another"):
-            find_pairs(embedded, seed)
+            find_pairs(embedded)
         return
-    alike, apart = find_pairs(embedded, seed)
-    for pairs, same in ((alike, True), (apart, False)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs_module, "DRAWN", drawn)
+        alike, apart = find_pairs(embedded)
+    most = max(1, drawn // len(anchors))
+    mates = np.array([(of == of[i]).sum() - 1 for i in anchors]).clip(max=most)
+    strangers = [(of != of[i]).sum() for i in anchors]
+    for pairs, same, counts in (
+        (alike, True, mates),
+        (apart, False, np.minimum(mates, strangers)),
+    ):
         left, right = pairs.items
         assert pairs.columns == ("image", "image")
-        assert left.tolist() == anchors
+        assert left.tolist() == np.repeat(anchors, counts).tolist()
+        assert len(set(zip(left, right, strict=True))) == len(left)
         assert (left != right).all()
         assert ((of[left] == of[right]) == same).all() and (pairs.same == same).all()
-        assert embedded.examples.columns["image"][pairs.examples].tolist() == anchors
+        assert (embedded.examples.columns["image"][pairs.examples] == left).all()
 
 
-def test_every_other_of_its_class_is_as_likely_and_so_is_every_stranger(make):
-    embedded = of_classes(make, [0] * 3 + [1] * 4)
-    counts = np.zeros((7, 7))
-    for seed in range(4000):
-        for pairs in find_pairs(embedded, seed):
-            np.add.at(counts, pairs.items, 1)
-    share = counts / 4000
-    assert share[0] == pytest.approx([0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25], abs=0.04)
-    assert share[4] == pytest.approx([1 / 3] * 4 + [0] + [1 / 3] * 2, abs=0.04)
+def test_what_claims_a_class_is_what_it_is_told_from(make):
+    """Two classes of three; items 6 and 7 claim the first, 8 the second, and are of neither."""
+    of = np.array([0, 0, 0, 1, 1, 1, 10, 11, 12])
+    embedded = make({"image": range(9)}, {"image": of}, {"image": np.eye(9)}, classed=True)
+    claims = np.array([0, 0, 0, 1, 1, 1, 0, 0, 1])
+    embedded = dataclasses.replace(
+        embedded, examples=dataclasses.replace(embedded.examples, claims=claims)
+    )
+    alike, apart = find_pairs(embedded)
+    assert len(alike.same) == 12
+    assert set(zip(*(side.tolist() for side in apart.items), strict=True)) == {
+        *((i, j) for i in (0, 1, 2) for j in (6, 7)),
+        *((i, 8) for i in (3, 4, 5)),
+    }
 
 
 def test_two_columns_of_classes_are_taken_as_they_are_unless_all_rows_are_alike(make):

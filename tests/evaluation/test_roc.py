@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from msiam.evaluation.roc import Roc, auc_interval, wilson_interval
+from msiam.evaluation.roc import Roc, auc_interval, eer_interval, wilson_interval
 
 # Few distinct scores, so that most examples have ties, within a class and between the two.
 scored = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40)
@@ -147,3 +147,21 @@ def test_wilson_interval_of_all_and_of_nothing_reaches_the_end():
     for n in range(1, 500):
         assert wilson_interval(1.0, n)[1] == 1
         assert wilson_interval(0.0, n)[0] == 0
+
+
+def test_the_interval_of_the_equal_error_rate_is_over_classes():
+    rng = np.random.default_rng(0)
+    same = np.arange(2000) % 2 == 0
+    scores = rng.normal(size=2000) + 2 * same
+    eer = Roc.of(scores, same).equal_error_rate()
+    wide = eer_interval(scores, same, np.arange(2000) // 200)
+    narrow = eer_interval(scores, same, np.arange(2000))
+    assert narrow[0] < eer < narrow[1] and wide[0] < eer < wide[1]
+    # Of independent pairs it is about ± 2 √(p (1 − p) / n) of each kind, over √2 for both.
+    assert narrow[1] - narrow[0] == pytest.approx(4 * np.sqrt(eer * (1 - eer) / 2000), rel=0.35)
+    # One class of ten judged wrongly throughout: only whole classes tell how far that may go.
+    scores[:200] *= -1
+    wide = eer_interval(scores, same, np.arange(2000) // 200)
+    narrow = eer_interval(scores, same, np.arange(2000))
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+    assert eer_interval(np.ones(3), np.ones(3, bool), np.arange(3)) == (0.0, 1.0)
