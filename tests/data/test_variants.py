@@ -27,6 +27,7 @@ def parts_of(tmp_path):
 
     def build(**options):
         model = Model({"picture": TURNS | options}, {"image": "picture"})
+        model.tower("picture").fit([])
         data = Data(table="-", classes={"image": "kind"}, split={"validation": 2, "test": 0})
         parts = training_parts(data, model, 0, rows)
         prepare(parts, model, tmp_path / "rejected.csv", allow=False)
