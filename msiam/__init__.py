@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msiam.run import load as load
     from msiam.run import mine as mine
     from msiam.run import train as train
+    from msiam.towers.encoder import Continuous as Continuous
     from msiam.towers.encoder import Encoder as Encoder
     from msiam.towers.encoder import Rejected as Rejected
     from msiam.towers.model import Model as Model
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Backend": "msiam.gallery.backend",
+    "Continuous": "msiam.towers.encoder",
     "Embedded": "msiam.evaluation.evaluator",
     "Encoder": "msiam.towers.encoder",
     "Evaluator": "msiam.evaluation.evaluator",

@@ -50,6 +50,18 @@ class SamplerTerm(Options):
         return self.name if self.per_class is None else dict(self)
 
 
+#: How the size of a change of an input is measured.
+Norm = Literal["linf", "l2"]
+
+
+class AdversarialTerm(Options):
+    """Training on the worst of changed inputs; see ``msiam.training.adversarial``."""
+
+    epsilon: float = pydantic.Field(gt=0, description="most change; of pictures, in 255ths")
+    steps: int = pydantic.Field(7, gt=0, description="of projected gradient ascent")
+    norm: Norm = "linf"
+
+
 class Train(Options):
     """How long and how fast."""
 
@@ -75,6 +87,9 @@ class Train(Options):
     compile: bool = pydantic.Field(False, description="compile the layers of encoders that learn")
     gradient_checkpointing: bool = pydantic.Field(
         False, description="compute what layers hold for backward twice: less memory, more time"
+    )
+    adversarial: AdversarialTerm | None = pydantic.Field(
+        None, description="train on inputs changed to raise the loss: {epsilon: 4, steps: 7}"
     )
     evaluations: int = pydantic.Field(5, gt=0, description="how often in all to look at validation")
     patience: int | None = pydantic.Field(

@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from PIL import Image
@@ -26,6 +28,14 @@ def show(item: Any) -> Markup:
     if is_picture(item):
         return _picture(item)
     return _text(item if isinstance(item, str) else str(item))
+
+
+def from_pixels(pixels: np.ndarray) -> Image.Image:
+    """(H, W, 1 or 3) from 0 to 255, whole or not, as a picture."""
+    from PIL import Image
+
+    whole = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole)
 
 
 def is_picture(item: Any) -> bool:

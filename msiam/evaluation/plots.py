@@ -7,6 +7,7 @@ Shapes of the curves that an evaluator may give:
 - ``scatter``: {"score": [...], "similarity": [...]}
 - ``recall``: {a direction: {"k": [...], "recall": [...], "low": [...], "high": [...],
   "chance": [...]}}
+- ``survival``: {an attack: {"size": [...], "accuracy": [...]}}
 """
 
 from __future__ import annotations
@@ -65,7 +66,20 @@ def draw(curves: Mapping[str, Any]) -> dict[str, Markup]:
     for direction, bars in curves.get("recall", {}).items():
         caption = f"{direction}: the right one is among the first k"
         drawings[caption] = _figure(caption, _recall, bars)
+    for end, axis in AXES.items():
+        some = {n: c for n, c in curves.get("survival", {}).items() if n.endswith(end)}
+        if some:
+            caption = f"Decisions that are still right, by the {axis}"
+            drawings[caption] = _figure(caption, _survival, (axis, some))
     return drawings
+
+
+#: How attacks end that change as much, and how that is measured.
+AXES = {
+    "linf": "largest change of a value",
+    "l2": "length of the change",
+    "s": "number of swaps",
+}
 
 
 def draw_history(history: Sequence[Mapping[str, Any]], watched: str = "") -> dict[str, Markup]:
@@ -176,6 +190,23 @@ def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:
     axes.spines.left.set_visible(False)
     axes.set_xticks(place, [f"k = {k:g}" for k in bars["k"]])
     axes.set(ylim=(0, 1.1), xlim=(-0.6, len(place) - 0.4))
+
+
+def _survival(axes: Axes, drawn: tuple[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> None:
+    axis, attacks = drawn
+    for (name, curve), colour in zip(attacks.items(), (SECOND, FIRST), strict=False):
+        axes.plot(
+            curve["size"],
+            curve["accuracy"],
+            color=colour,
+            linewidth=1.8,
+            marker="o",
+            markersize=3.5,
+            label=name.partition("_")[0],
+        )
+    _rates(axes, "y")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, handlelength=1.4)
+    axes.set(ylim=(-0.02, 1.02), xlabel=axis)
 
 
 def _watched(axes: Axes, points: Sequence[tuple[float, float]]) -> None:

@@ -30,6 +30,7 @@ class ReportData:
         notes: what was set aside (rejected rows, rows that the split took), a sentence each.
         mistakes: the most confident ones.
         searches: samples.
+        shown: heading → what else evaluators show (``Result.shown``).
         grids: decisions among several classes, samples.
     """
 
@@ -44,6 +45,7 @@ class ReportData:
     notes: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
+    shown: dict[str, list[Mistake]] = field(default_factory=dict)
     grids: list[Grid] = field(default_factory=list)
 
 
@@ -84,6 +86,7 @@ def render(report: ReportData) -> str:
         report=report,
         show=pictures.show,
         is_picture=pictures.is_picture,
+        cards={"Most confident mistakes": report.mistakes, **report.shown},
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
         tables={name: table(metrics) for name, metrics in report.metrics.items()},

@@ -159,6 +159,11 @@ def msiam_evaluators(register):
         summary="scored rows: Spearman and Pearson of scores and similarities",
     )
     register(
+        "adversarial",
+        "msiam.evaluation.adversarial:Adversarial",
+        summary="decisions under attack: FGSM and PGD on pictures, swaps on texts",
+    )
+    register(
         "few_shot",
         "msiam.evaluation.few_shot:FewShot",
         summary="N-way K-shot: accuracy over episodes, within a group and by another hand",

@@ -43,6 +43,11 @@ def report_run(
         notes=[*parts.notes, *_set_aside(parts)],
         mistakes=_mistakes(run, found, values, parts.classes),
         searches=sample_searches(found.embedded, values),
+        shown={
+            heading: cards
+            for result in found.results.values()
+            for heading, cards in result.shown.items()
+        },
         grids=grids(
             [one for result in found.results.values() for one in result.decisions],
             found.embedded,

@@ -35,6 +35,7 @@ from msiam.run.resolving import asked, resolved
 from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
 from msiam.towers.model import Model, pick_device
 from msiam.training import processes
+from msiam.training.adversarial import Adversary, check_adversary
 from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before
 from msiam.training.layers import check_layers, equipped
 from msiam.training.objective import Objective, build_loss
@@ -100,6 +101,7 @@ def train(
         objective = build_loss(recipe.loss, model, recipe.data.targets)
         evaluators = build_evaluators(recipe.evaluate)
         check_optimizer(recipe.train.optimizer)
+        check_adversary(model, recipe.train)
         recipe = resolved(recipe, model, objective, evaluators)
         if resume:
             if Recipe.read(place.recipe) != recipe:
@@ -213,13 +215,14 @@ def _optimise(
         metrics = watched.evaluate(embed_part(model, parts, "validation"), None).metrics
         return {watched.primary: metrics[watched.primary]}
 
+    adversary = Adversary(model, settings.adversarial) if settings.adversarial else None
     progress = ShowProgress(console, watched.primary, settings.batch_size)
     checkpoint = _last_checkpoint(place)
     callbacks: list[transformers.TrainerCallback] = [keeper, progress, KeepPace()]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
     trainer = Trainer(
-        Objective(model, loss),
+        Objective(model, loss, adversary),
         training_arguments(
             settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
         ),

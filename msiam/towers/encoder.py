@@ -25,6 +25,18 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True)
+class Continuous:
+    """A tensor of a batch that may take any value from ``low`` to ``high``.
+
+    ``forward`` takes it as floats too, in the same units, and has a gradient with respect to it.
+    """
+
+    tensor: str
+    low: float
+    high: float
+
+
 class Encoder(nn.Module, ABC):
     """Items of one modality in, vectors out. A plugin subclasses this.
 
@@ -44,6 +56,8 @@ class Encoder(nn.Module, ABC):
     reads_files: ClassVar[bool] = False
     #: What the features of one batch may cost together, padding included, when nothing is trained.
     budget: ClassVar[int] = 64
+    #: What of a batch an adversary may change a little; None: nothing, as words have no in-between.
+    continuous: ClassVar[Continuous | None] = None
     #: Whether fit loads weights that a high learning rate would spoil.
     pretrained: bool = False
 

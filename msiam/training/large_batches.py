@@ -65,7 +65,7 @@ class _TwoPasses(torch.autograd.Function):
         parameters = ctx.saved_tensors
         sums: list[Tensor | None] = [None] * len(parameters)
         start = 0
-        with _random_as_before(gradient.device), statistics_kept(ctx.tower):
+        with random_as_before(gradient.device), statistics_kept(ctx.tower):
             for chunk, state in zip(ctx.chunks, ctx.random, strict=True):
                 _set_random_state(gradient.device, state)
                 with torch.enable_grad(), torch.autocast(**ctx.autocast):
@@ -97,7 +97,7 @@ def _set_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _random_as_before(device: torch.device) -> Iterator[None]:
+def random_as_before(device: torch.device) -> Iterator[None]:
     """What is drawn inside is as if it had never been drawn."""
     before = _random_state(device)
     try:

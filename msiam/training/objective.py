@@ -13,17 +13,22 @@ from msiam.registry import registry
 from msiam.registry.options import parse_options
 from msiam.towers.encoder import Batch
 from msiam.towers.model import Model
+from msiam.training.adversarial import Adversary
 from msiam.training.large_batches import embed_chunks
 from msiam.training.processes import global_loss
 
 
 class Objective(nn.Module):
-    """One forward a tower over the step's distinct items, then the loss over the rows."""
+    """One forward a tower over the step's distinct items, then the loss over the rows.
 
-    def __init__(self, model: Model, loss: WeightedSum) -> None:
+    With an adversary, a step in training is over the items as it has changed them.
+    """
+
+    def __init__(self, model: Model, loss: WeightedSum, adversary: Adversary | None = None) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
+        self.adversary = adversary
 
     def forward(
         self,
@@ -35,11 +40,21 @@ class Objective(nn.Module):
         rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """A collated step to its loss. ``rows`` are there to name a step that goes wrong."""
-        embeddings = {
-            name: embed_chunks(self.model.tower(name), chunks) for name, chunks in batches.items()
-        }
-        by_column = {c: embeddings[self.model.columns[c]][numbers] for c, numbers in index.items()}
-        return {"loss": global_loss(self.loss, by_column, Targets(dict(groups), same, scores))}
+        targets = Targets(dict(groups), same, scores)
+
+        def cost(batches: Mapping[str, Sequence[Batch]]) -> Tensor:
+            embeddings = {
+                name: embed_chunks(self.model.tower(name), chunks)
+                for name, chunks in batches.items()
+            }
+            by_column = {c: embeddings[self.model.columns[c]][i] for c, i in index.items()}
+            return global_loss(self.loss, by_column, targets)
+
+        if self.adversary is not None and self.training:
+            self.loss.eval()  # a memory keeps the step itself alone
+            batches = self.adversary(batches, cost)
+            self.loss.train()
+        return {"loss": cost(batches)}
 
 
 def build_loss(terms: Sequence[LossTerm], model: Model, targets: Collection[str]) -> WeightedSum:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from msiam import Encoder, Options, Rejected
+from msiam import Continuous, Encoder, Options, Rejected
 from msiam_vision import images
 from msiam_vision.augment import NOTHING, Augmentation, augment, centre
 from msiam_vision.layers import layers_of
@@ -54,6 +54,7 @@ class ImageEncoder(Encoder):
     Options: ClassVar[type[Options]] = ImageOptions
     modality = "image"
     reads_files = True
+    continuous = Continuous("pixels", 0.0, 255.0)
     #: Of pixels in [0, 1], for each channel or for all of them; by default ImageNet's.
     mean: ClassVar[Channels] = (0.485, 0.456, 0.406)
     std: ClassVar[Channels] = (0.229, 0.224, 0.225)
@@ -111,12 +112,13 @@ class ImageEncoder(Encoder):
         return {"pixels": torch.from_numpy(np.stack(features))}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """{"pixels": (B, side, side, channels) uint8} to (B, d)."""
+        """{"pixels": (B, side, side, channels) uint8, or floats from 0 to 255} to (B, d)."""
         pixels, size = batch["pixels"].permute(0, 3, 1, 2), self.options.size
+        if not self.training:
+            pixels = centre(pixels, size)
+        pixels = pixels.to(torch.float32, copy=True).div_(255)  # whoever gave floats keeps them
         if self.training:
-            pixels = augment(pixels.float().div_(255), size, self.options.augment)
-        else:
-            pixels = centre(pixels, size).float().div_(255)
+            pixels = augment(pixels, size, self.options.augment)
         # In place: three times as fast as a new tensor for each step.
         pixels = pixels.sub_(self.offset).div_(self.scale).to(self.offset.dtype)
         # Channels last is the faster layout on tensor cores and on a CPU (training ResNet-18 1.1

@@ -51,6 +51,7 @@ def check_encoder(cls: type[Encoder], options: Mapping[str, Any], items: Sequenc
     _check_odd_items(encoder, items, features)
     _check_forward(encoder, features)
     _check_layers(encoder, features)
+    _check_continuous(encoder, features)
     _check_fingerprint(encoder)
     _check_restored(cls, parsed, encoder, items)
     _check_learnt(cls, parsed, encoder, items)
@@ -128,6 +129,25 @@ def _check_forward(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
     require_close(alone, vectors, "vectors of items alone, and in a batch")
     backwards = _embed(encoder, features[::-1]).flip(0)
     require_close(backwards, vectors, "vectors of a batch, and of the same one backwards")
+
+
+def _check_continuous(encoder: Encoder, features: Sequence[np.ndarray]) -> None:
+    """What is said to be continuous may be floats within its range, and has a gradient."""
+    said = encoder.continuous
+    if said is None:
+        return
+    batch = encoder.collate(features)
+    require(said.tensor in batch, f"continuous: collate gives no '{said.tensor}'")
+    values = batch[said.tensor].float()
+    inside = bool(((values >= said.low) & (values <= said.high)).all())
+    require(inside, f"continuous: '{said.tensor}' leaves {said.low:g} to {said.high:g}")
+    given = values.clone().requires_grad_(True)
+    vectors = encoder({**batch, said.tensor: given})
+    require_close(vectors, _embed(encoder, features), "vectors of the batch, and of it as floats")
+    require(torch.equal(given, values), "forward changes the floats it is given")
+    (gradient,) = torch.autograd.grad(vectors.square().sum(), given, allow_unused=True)
+    found = gradient is not None and bool(torch.isfinite(gradient).all()) and bool(gradient.any())
+    require(found, f"continuous: forward has no gradient with respect to '{said.tensor}'")
 
 
 def _check_layers(encoder: Encoder, features: Sequence[np.ndarray]) -> None:

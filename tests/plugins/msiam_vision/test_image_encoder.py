@@ -50,6 +50,23 @@ def test_nothing_is_cut_off_unless_asked_for(fit):
     assert encoder(size=16, fit=fit).side == 16
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_pixels_may_be_floats_and_have_a_gradient(training):
+    made = encoder(size=16, fit="crop").train(training)
+    whole = made.collate(made.prepare([noise(), noise(30, 30)]))["pixels"]
+    state = torch.get_rng_state()
+    expected = made({"pixels": whole})
+    torch.set_rng_state(state)
+    given = whole.float().requires_grad_(True)
+    got = made({"pixels": given})
+    assert torch.equal(got, expected) and torch.equal(given.detach(), whole.float())
+    (gradient,) = torch.autograd.grad(got.sum(), given)
+    assert gradient.abs().sum() > 0
+    if not training:  # each pixel of the middle counts once, divided by 255 and by std
+        assert gradient[:, 1:17, 1:17].allclose(torch.tensor(1 / 255 / 0.25))
+        assert gradient.sum().isclose(gradient[:, 1:17, 1:17].sum())
+
+
 def test_training_varies_and_the_generator_replays_it():
     made = encoder(size=16).train()
     batch = made.collate(made.prepare([noise(), noise(30, 30)]))

@@ -14,7 +14,7 @@ import torch
 from msiam.errors import DataError, RecipeError
 from msiam.registry.conformance import check_encoder
 from msiam.registry.options import Options
-from msiam.towers.encoder import Encoder, Rejected
+from msiam.towers.encoder import Continuous, Encoder, Rejected
 
 TEXTS = ["tweet", "chirp chirp", "кукушка", "a"]
 
@@ -91,7 +91,59 @@ def test_a_good_encoder_with_layers_passes():
     check_encoder(Layered, {}, TEXTS)
 
 
+class Tones(Good):
+    """A song as four numbers from 0 to 1, any of which may change a little."""
+
+    continuous = Continuous("tones", 0.0, 1.0)
+
+    def build(self):
+        self.linear = torch.nn.Linear(4, self.options.width)
+
+    def one(self, item):
+        found = super().one(item)
+        if isinstance(found, Rejected):
+            return found
+        return np.resize(found, 4).astype(np.float32) / 255
+
+    def collate(self, features):
+        return {"tones": torch.from_numpy(np.stack(features))}
+
+    def forward(self, batch):
+        return self.linear(batch["tones"])
+
+
+def test_a_good_encoder_with_a_continuous_input_passes():
+    check_encoder(Tones, {}, TEXTS)
+
+
 # ---- What is noticed
+
+
+class NamesNoTensor(Tones):
+    continuous = Continuous("tunes", 0.0, 1.0)
+
+
+class OutOfRange(Tones):
+    continuous = Continuous("tones", 0.0, 0.1)
+
+
+class RoundsTones(Tones):
+    def forward(self, batch):
+        return self.linear((batch["tones"] * 255).round() / 255)
+
+
+class ShiftsTones(Tones):
+    def forward(self, batch):
+        tones = batch["tones"]
+        if tones.requires_grad:
+            with torch.no_grad():
+                return self.linear(tones.add_(0.1) - 0.1) + 0 * tones.sum()
+        return self.linear(tones)
+
+
+class HearsFloatsOtherwise(Tones):
+    def forward(self, batch):
+        return self.linear(batch["tones"]) + float(batch["tones"].requires_grad)
 
 
 class NoClass(torch.nn.Module):
@@ -396,6 +448,11 @@ class UnstableInTraining(Good):
         (RunsLayersBackwards, "forward runs layers [1, 0], and not each of 2 once and in order"),
         (RepeatsALayer, "forward runs layers [0, 1, 1], and not each of 2 once"),
         (SkipsALayer, "forward runs layers [1], and not each of 2 once"),
+        (NamesNoTensor, "continuous: collate gives no 'tunes'"),
+        (OutOfRange, "continuous: 'tones' leaves 0 to 0.1"),
+        (RoundsTones, "continuous: forward has no gradient with respect to 'tones'"),
+        (ShiftsTones, "forward changes the floats it is given"),
+        (HearsFloatsOtherwise, "vectors of the batch, and of it as floats: they differ by"),
         (NoGradient, "no gradient leads back from forward in training"),
         (GradientsOfNothing, "no weight has a gradient, though some require one"),
         (UnstableInTraining, "forward in training: NaN or infinite"),
