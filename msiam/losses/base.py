@@ -140,6 +140,12 @@ class Loss(nn.Module, ABC):
                 f"loss.name: {name} takes {wanted} columns; the recipe has {count} "
                 f"({', '.join(columns)})"
             )
+        by_groups = self.more and 1 in self.columns
+        if count > 2 and "classes" in given.targets and not by_groups:
+            raise RecipeError(
+                f"loss.name: {name} takes what follows the second column for negatives, and with "
+                "classes all of a row may belong together; take supcon, or leave classes out"
+            )
         if self.needs and not set(self.needs) & set(given.targets):
             wanted = ", or from ".join(TARGETS[kind] for kind in self.needs)
             raise RecipeError(
@@ -166,12 +172,6 @@ def each(losses: nn.ModuleList) -> list[Loss]:
 class WeightedSum(nn.Module):
     """Several losses at once, each times its weight."""
 
-        by_groups = self.more and 1 in self.columns
-        if count > 2 and "classes" in given.targets and not by_groups:
-            raise RecipeError(
-                f"loss.name: {name} takes what follows the second column for negatives, and with "
-                "classes all of a row may belong together; take supcon, or leave classes out"
-            )
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
