@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from msiam_lstm.vectors import read_vectors
 UNKNOWN = vocabulary.SPECIAL.index("[UNK]")
 
 
-class LstmOptions(Options):
-    """Options of the `lstm` encoder."""
+class WordOptions(Options):
+    """Options of every encoder that learns its words from the data."""
 
     tokenizer: Literal["word", "bpe"] = Field(
         "word", description="word: lowercased words and punctuation marks; bpe: byte pairs"
@@ -40,22 +40,27 @@ class LstmOptions(Options):
         50_000, ge=0, description="first words of `vectors` known though the data lacks them"
     )
     embedding: int = Field(128, gt=0, description="width of what is learnt of a word")
-    hidden: int = Field(256, gt=0, description="width of the LSTM, each direction")
-    layers: int = Field(1, gt=0, description="LSTMs on top of each other")
-    bidirectional: bool = Field(True, description="read the text backwards too")
-    pooling: Literal["max", "mean", "last", "attention"] = Field(
-        "max", description="how the words' states become one vector"
-    )
     dropout: float = Field(0.2, ge=0, lt=1, description="of the words' embeddings, while training")
     word_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of words that read as unknown, while training"
     )
 
     @model_validator(mode="after")
-    def _vectors_are_of_words(self) -> LstmOptions:
+    def _vectors_are_of_words(self) -> Self:
         if self.vectors and self.tokenizer != "word":
             raise ValueError("vectors are of words: they need `tokenizer: word`")
         return self
+
+
+class LstmOptions(WordOptions):
+    """Options of the `lstm` encoder."""
+
+    hidden: int = Field(256, gt=0, description="width of the LSTM, each direction")
+    layers: int = Field(1, gt=0, description="LSTMs on top of each other")
+    bidirectional: bool = Field(True, description="read the text backwards too")
+    pooling: Literal["max", "mean", "last", "attention"] = Field(
+        "max", description="how the words' states become one vector"
+    )
 
 
 class LstmEncoder(Encoder):
@@ -64,14 +69,14 @@ class LstmEncoder(Encoder):
     Max pooling over a bidirectional LSTM is InferSent's (Conneau et al., 2017).
     """
 
-    Options = LstmOptions
+    Options: ClassVar[type[Options]] = LstmOptions
     modality = "text"
     budget = 4096
 
     #: Texts that run together on a CPU, sorted by length: little padding, and the fastest size.
     group = 32
 
-    options: LstmOptions
+    options: Any
     learnt: Tensor
     _tokenizer: Tokenizer
 
@@ -147,8 +152,11 @@ class LstmEncoder(Encoder):
         if fixed:
             self.vectors = nn.Embedding(size, fixed, padding_idx=0).requires_grad_(False)
             self.register_buffer("learnt", torch.full((size,), UNKNOWN))
-        width += fixed
         self.dropout = nn.Dropout(self.options.dropout)
+        self._build_reader(width + fixed)
+
+    def _build_reader(self, width: int) -> None:
+        """Build what reads words of this width; `_read` runs it."""
         options = self.options
         self.reader = Reader(width, options.hidden, options.layers, options.bidirectional)
         self.pooling = Pooling(options.pooling, self.reader.dim, options.bidirectional)
@@ -200,10 +208,13 @@ class LstmEncoder(Encoder):
         size = self.group if words.device.type == "cpu" else len(words)
         pooled = []
         for some, long in zip(words.split(size), lengths.split(size), strict=True):
-            states = self.reader(some[:, : int(long[-1])], long)
-            pooled.append(self.pooling(states, long))
+            pooled.append(self._read(some[:, : int(long[-1])], long))
         # The weights' own precision again: what comes behind has it, too.
         return torch.cat(pooled)[order.argsort()].to(self.embedding.weight.dtype)
+
+    def _read(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """Embedded words (b, t, width) of texts with these lengths (b,) to (b, dim)."""
+        return self.pooling(self.reader(words, lengths), lengths)
 
     def cost(self, feature: np.ndarray) -> int:
         return len(feature)

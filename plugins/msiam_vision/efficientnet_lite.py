@@ -6,14 +6,16 @@ TensorFlow's "EfficientNet-Lite" (2020), whose weights it takes as converted to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Annotated, Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from msiam import resolve
+from msiam import Rejected, resolve
 from msiam_vision import images
 from msiam_vision.image_encoder import ImageEncoder, ImageOptions
 from msiam_vision.weights import load_whole, read_state
@@ -29,6 +31,8 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM, HEAD = 32, 1280
+BLOCKS = sum(stage[-1] for stage in STAGES)
+SAMPLE = 256  # training pictures by which taps are scaled
 #: Names of layers in the converted weights, by ours.
 THEIRS = {
     "stem.conv": "_conv_stem",
@@ -50,23 +54,40 @@ class EfficientNetLite0Options(ImageOptions):
     size: int = Field(224, ge=32, le=1024, description="side of the square seen, in pixels")
     fit: images.Fit = Field("crop", description="how a picture becomes square")
     weights: str = Field("none", description="none, or the file of a state dict")
+    taps: tuple[Annotated[int, Field(ge=0, lt=BLOCKS)], ...] = Field(
+        (),
+        description="blocks, from 0, whose means and maxima over the picture are taken in the "
+        "place of the last features; the first ones see strokes and texture",
+    )
 
 
 class EfficientNetLite0(ImageEncoder):
-    """EfficientNet-Lite0 up to its pooled features, d = 1280; 3.4 M parameters."""
+    """EfficientNet-Lite0 up to its pooled features, d = 1280; 3.4 M parameters.
+
+    With ``taps``, as far as the last of these, and the vector is what each of them saw, wherever
+    in the picture: d = twice the sum of their widths. Each number is scaled by its mean and
+    spread over training pictures (Gatys, Ecker and Bethge, 2015, take texture from such sums).
+    """
 
     Options = EfficientNetLite0Options
-    dim = HEAD
     # As TensorFlow's training had it: (pixel - 127) / 128.
     mean: ClassVar[tuple[float, ...]] = (127 / 255,)
     std: ClassVar[tuple[float, ...]] = (128 / 255,)
+
+    @property
+    def dim(self) -> int:
+        widths = [stage[-2] for stage in STAGES for _ in range(stage[-1])]
+        return 2 * sum(widths[tap] for tap in self.options.taps) or HEAD
 
     @property
     def pretrained(self) -> bool:
         return self.options.weights != "none"
 
     def build(self) -> nn.Module:
-        return Network()
+        return self._tapped(Network())
+
+    def _tapped(self, network: Network) -> nn.Module:
+        return Tapped(network, self.options.taps, self.dim) if self.options.taps else network
 
     def fit(self, items: Iterable[Any]) -> None:
         """Load the weights, if any are named.
@@ -74,11 +95,26 @@ class EfficientNetLite0(ImageEncoder):
         Raises:
             ModelError: the file is not there, or holds another network's weights.
         """
-        super().fit(items)
+        network = Network()
         if self.pretrained:
             path = resolve(self.options.weights)
             state = read_state(path)
-            load_whole(self.network, _renamed(state, self.network), path)
+            load_whole(network, _renamed(state, network), path)
+        self.network = self._tapped(network)
+        if isinstance(self.network, Tapped):
+            self._scale(self.network, list(islice(items, SAMPLE)))
+
+    @torch.no_grad()
+    def _scale(self, network: Tapped, items: list[Any]) -> None:
+        found = [f for f in self.prepare(items) if not isinstance(f, Rejected)]
+        mode = self.training
+        self.eval()
+        parts = [self(self.collate(found[n : n + 16])) for n in range(0, len(found), 16)]
+        self.train(mode)
+        if len(found) > 1:
+            seen = torch.cat(parts)
+            network.mean.copy_(seen.mean(0))
+            network.spread.copy_(seen.std(0).clamp(min=1e-3))
 
 
 class Network(nn.Sequential):
@@ -95,6 +131,29 @@ class Network(nn.Sequential):
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(width, HEAD, 1)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Tapped(nn.Module):
+    """(B, 3, H, W) normalised pictures to (B, d): means and maxima of the maps of some blocks."""
+
+    def __init__(self, network: Network, taps: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.taps = tuple(taps)
+        self.stem = network.stem
+        self.blocks = network.blocks[: max(taps) + 1]
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        maps = []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        seen = [part for n in self.taps for part in (maps[n].mean((2, 3)), maps[n].amax((2, 3)))]
+        return (torch.cat(seen, dim=1) - self.mean) / self.spread
 
 
 class Block(nn.Module):

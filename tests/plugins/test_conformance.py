@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from msiam_lstm.encoder import LstmEncoder
+from msiam_lstm.text_cnn import TextCnn
 from msiam_transformer.encoder import TransformerEncoder
 from msiam_vision.efficientnet_lite import EfficientNetLite0
 from msiam_vision.small_cnn import SmallCNN
@@ -23,9 +24,11 @@ TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "int
     [
         (LstmEncoder, {"min_count": 1, "hidden": 8}, TEXTS),
         (LstmEncoder, {"tokenizer": "bpe", "hidden": 8, "pooling": "attention"}, TEXTS),
+        (TextCnn, {"min_count": 1, "filters": 8}, TEXTS),
         (TransformerEncoder, {"config": TINY, "vocabulary": 300}, TEXTS),
         (SmallCNN, {"size": 32, "width": 4}, PICTURES),
         (EfficientNetLite0, {"size": 32}, PICTURES),
+        (EfficientNetLite0, {"size": 32, "taps": [0, 3]}, PICTURES),
         (TorchvisionEncoder, {"model": "resnet18", "size": 32}, PICTURES),
     ],
 )

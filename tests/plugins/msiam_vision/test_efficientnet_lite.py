@@ -126,3 +126,34 @@ def test_it_recognises_a_military_uniform():
         chances = (vectors @ state["_fc.weight"].T + state["_fc.bias"]).softmax(1)
     assert chances.argmax(1).tolist() == [652, 652]
     assert chances[0, 652] > 0.3
+
+
+def test_taps_are_means_and_maxima_of_blocks_scaled_by_training_pictures(tmp_path):
+    source = encoder(size=32)
+    path = tmp_path / "weights.pth"
+    torch.save(converted(source.network), path)
+    options = EfficientNetLite0.Options(size=32, fit="stretch", taps=[2, 0], weights=str(path))
+    made = EfficientNetLite0(options)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (9, 40, 40, 3), np.uint8))
+    made.fit(pictures)
+    made.eval()
+    pixels = made.collate(made.prepare(pictures))
+    with torch.no_grad():
+        vectors = made(pixels)
+        x = (pixels["pixels"].permute(0, 3, 1, 2) - 127.0) / 128
+        maps = []
+        source.network.eval()
+        x = source.network.stem(x)
+        for block in source.network.blocks[:3]:
+            x = block(x)
+            maps.append(x)
+    assert made.dim == vectors.shape[1] == 2 * (24 + 16)
+    raw = torch.cat([f for n in (2, 0) for f in (maps[n].mean((2, 3)), maps[n].amax((2, 3)))], 1)
+    expected = (raw - raw.mean(0)) / raw.std(0).clamp(min=1e-3)
+    assert torch.allclose(vectors, expected, atol=1e-3)
+    assert len(made.network.blocks) == 3  # what no tap sees is not there
+
+
+def test_a_tap_is_one_of_the_blocks():
+    with pytest.raises(ValueError, match="less than 16"):
+        EfficientNetLite0.Options(taps=[16])
