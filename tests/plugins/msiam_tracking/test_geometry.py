@@ -36,7 +36,7 @@ def test_an_exemplar_is_the_middle_of_its_search_region():
     """In pixels and in places of the map alike, so that one crop serves as both."""
     margin = (SEARCH - EXEMPLAR) // 2
     assert 2 * margin + EXEMPLAR == SEARCH
-    assert (PLACES - KERNEL) // 2 * STRIDE == margin
+    assert margin == (PLACES - KERNEL) // 2 * STRIDE
     large = np.asarray(crop(RAMP, (90, 50), SEARCH / 4, SEARCH)).astype(int)
     small = np.asarray(crop(RAMP, (90, 50), EXEMPLAR / 4, EXEMPLAR)).astype(int)
     inside = large[margin:-margin, margin:-margin]

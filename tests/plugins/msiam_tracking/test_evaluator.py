@@ -1,0 +1,43 @@
+"""Found or not, in maps made by hand."""
+
+import numpy as np
+import pytest
+from msiam_tracking.evaluator import Found, wilson
+
+from msiam import Embedded, errors
+from msiam.data.examples import Examples
+
+
+def embedded(shifts):
+    """Pairs of maps, of which the second is the first, so many places to the right."""
+    random = np.random.default_rng(0)
+    maps = random.standard_normal((len(shifts), 2, 22, 22)).astype(np.float32)
+    moved = [np.roll(one, shift, axis=2) for one, shift in zip(maps, shifts, strict=True)]
+    vectors = np.stack([*maps, *moved]).reshape(2 * len(shifts), -1)
+    n = np.arange(len(shifts))
+    columns = {"a": n, "b": n + len(n)}
+    return Embedded(Examples(columns, columns, None, n), {"t": vectors}, {"a": "t", "b": "t"})
+
+
+def test_a_target_is_found_within_the_radius():
+    found = Found(Found.Options()).evaluate(embedded([0, 1, 2, 3]), None)
+    assert found.metrics["found"] == 0.75  # 0, 8 and 16 pixels away; 24 is too far
+    assert found.metrics["found/low"] < 0.75 < found.metrics["found/high"]
+    assert found.metrics["chance/found"] == pytest.approx(13 / 289)
+    assert "75.0 % of 4" in found.headline
+    assert Found(Found.Options(radius=4)).evaluate(embedded([0, 1]), None).metrics["found"] == 0.5
+
+
+def test_wilson_by_hand():
+    low, high = wilson(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert wilson(1.0, 10)[1] == 1.0
+
+
+def test_one_column_is_refused():
+    n = np.arange(2)
+    one = Embedded(
+        Examples({"a": n}, {"a": n}, None, n), {"t": np.zeros((2, 484), np.float32)}, {"a": "t"}
+    )
+    with pytest.raises(errors.DataError, match=r"there are 1 columns \(a\)"):
+        Found(Found.Options()).evaluate(one, None)
