@@ -19,6 +19,15 @@ class Augmentation(Options):
     zoom: float = Field(0.1, ge=0, lt=1, description="most that the window shrinks, of its side")
     grow: float = Field(0.1, ge=0, le=1, description="most that the window grows, of its side")
     rotate: float = Field(0.0, ge=0, le=180, description="most that a picture turns, in degrees")
+    shear: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="most that a picture leans: what its top moves, of half its side",
+    )
+    stretch: float = Field(
+        0.0, ge=0, le=1, description="most that one side grows, while the other shrinks"
+    )
     flip: bool = Field(False, description="mirror every other picture; never for writing")
     colour: float = Field(0.0, ge=0, le=1, description="most change of brightness and contrast")
     saturation: float = Field(0.0, ge=0, le=1, description="most change of saturation")
@@ -26,18 +35,19 @@ class Augmentation(Options):
 
 
 NOTHING = Augmentation(shift=0, zoom=0, grow=0)
-DRAWS = 12  # random numbers for one picture
+DRAWS = 12  # random numbers for one picture, and two more where it leans or stretches
 
 
 def augment(images: Tensor, size: int, options: Augmentation) -> Tensor:
     """(B, C, P, P) in [0, 1] to varied pictures, (B, C, size, size).
 
-    One draw of (B, DRAWS) on the CPU decides everything, so that one state of the generator
+    One draw of (B, numbers) on the CPU decides everything, so that one state of the generator
     gives the same pictures on every device.
     """
-    draws = torch.rand(len(images), DRAWS).to(images.device, images.dtype)
+    bends = bool(options.shear or options.stretch)
+    draws = torch.rand(len(images), DRAWS + 2 * bends).to(images.device, images.dtype)
     signed = 2 * draws - 1
-    images = _through_window(images, size, signed[:, :5], options)
+    images = _through_window(images, size, signed[:, :5], signed[:, DRAWS:], options)
     if options.colour or options.saturation:
         images = _recoloured(images, signed[:, 5:8, None, None, None], options)
     if options.erase:
@@ -51,10 +61,12 @@ def centre(images: Tensor, size: int) -> Tensor:
     return images[..., start : start + size, start : start + size]
 
 
-def _through_window(images: Tensor, size: int, signed: Tensor, options: Augmentation) -> Tensor:
-    """The pictures through a window moved, scaled and turned; their edges go on for ever."""
+def _through_window(
+    images: Tensor, size: int, signed: Tensor, bent: Tensor, options: Augmentation
+) -> Tensor:
+    """The pictures through a window moved, scaled, bent and turned; their edges go on for ever."""
     moves = options.shift or options.zoom or options.grow
-    if not (moves or options.rotate or options.flip):
+    if not (moves or bent.numel() or options.rotate or options.flip):
         return centre(images, size)
     scale, turn, side, right, down = signed.unbind(1)
     share = size / images.shape[-1]  # of the picture's side, seen by a window left as it is
@@ -66,6 +78,10 @@ def _through_window(images: Tensor, size: int, signed: Tensor, options: Augmenta
     cos, sin = ((reach * part)[:, None, None] for part in (angle.cos(), angle.sin()))
     line = (torch.arange(size, device=images.device, dtype=images.dtype) * 2 + 1) / size - 1
     x, y = mirror[:, None, None] * line, line[:, None]
+    if bent.numel():
+        lean, wide = bent[:, :, None, None].unbind(1)
+        wide = (1 + options.stretch) ** wide
+        x, y = x / wide + lean * options.shear * y, y * wide
     grid = torch.stack(
         [
             cos * x - sin * y + (right * room)[:, None, None],

@@ -22,7 +22,16 @@ def test_nothing_is_the_middle():
 
 
 ALL = Augmentation(
-    shift=0.1, zoom=0.3, grow=0.2, rotate=20, flip=True, colour=0.4, saturation=0.5, erase=0.5
+    shift=0.1,
+    zoom=0.3,
+    grow=0.2,
+    rotate=20,
+    shear=0.3,
+    stretch=0.2,
+    flip=True,
+    colour=0.4,
+    saturation=0.5,
+    erase=0.5,
 )
 
 
@@ -40,7 +49,9 @@ def test_the_generator_decides_everything(options, channels):
     assert first.min() >= 0 and first.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["rotate", "colour", "saturation", "erase", "shift", "zoom"])
+@pytest.mark.parametrize(
+    "name", ["rotate", "shear", "stretch", "colour", "saturation", "erase", "shift", "zoom"]
+)
 def test_each_part_varies_the_pictures(name):
     images = pictures()
     assert not torch.allclose(augment(images, 24, only(**{name: 0.5})), images, atol=1e-3)
@@ -99,3 +110,29 @@ def test_saturation_leaves_grey_alone_and_colour_the_hue():
 def test_wrong_options_are_refused(options):
     with pytest.raises(pydantic.ValidationError):
         Augmentation(**options)
+
+
+def place_of(images):
+    """Where the light of each row is on average, from -1 to 1: (B, rows)."""
+    side = images.shape[-1]
+    line = (torch.arange(side) * 2 + 1) / side - 1
+    return (images[:, 0] * line).sum(-1) / images[:, 0].sum(-1)
+
+
+def test_a_shear_leans_as_far_as_it_may_and_turns_nothing_else():
+    images = torch.zeros(200, 1, 64, 64)
+    images[..., 31:33] = 1
+    places = place_of(augment(images, 64, only(shear=0.5)))
+    heights = (torch.arange(64) * 2 + 1) / 64 - 1
+    lean = -places[:, -1] / heights[-1]
+    assert torch.allclose(places, -lean[:, None] * heights, atol=0.03)
+    assert lean.abs().max() <= 0.52 and lean.min() < -0.4 and lean.max() > 0.4
+
+
+def test_a_stretch_widens_as_much_as_it_flattens():
+    images = torch.zeros(200, 1, 64, 64)
+    images[..., 22:42, 22:42] = 1
+    got = augment(images, 64, only(stretch=0.5))[:, 0]
+    wide, high = got[:, 32].sum(-1), got[:, :, 32].sum(-1)
+    assert torch.allclose(wide * high, torch.tensor(400.0), rtol=0.1)
+    assert wide.max() <= 31 and wide.min() >= 12.5 and wide.max() > 28 and wide.min() < 15
