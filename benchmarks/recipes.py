@@ -69,7 +69,7 @@ FIGURES = {
         Figure("verification", "random/auc", 0.97, "BM25 0.985"),
     ),
     "multilingual_emoji": Figure("retrieval", "??_to_??/recall@1", 0.60, "0.003 by chance"),
-    "omniglot": Figure("few_shot", "accuracy", 0.95, "0.05 by chance"),
+    "omniglot": Figure("few_shot", "accuracy", 0.95, "raw pixels 0.240, people 0.955"),
 }
 
 
