@@ -69,6 +69,14 @@ FIGURES = {
         Figure("verification", "random/auc", 0.97, "BM25 0.985"),
     ),
     "multilingual_emoji": Figure("retrieval", "??_to_??/recall@1", 0.60, "0.003 by chance"),
+    "robust": Figure(
+        "adversarial",
+        "pgd_linf/accuracy@4",
+        0.30,
+        "undefended 0.025",
+        Figure("verification", "accuracy", 0.914, "undefended 0.943"),
+    ),
+    "robust_undefended": Figure("adversarial", "pgd_linf/accuracy@4", None, "0.5 by chance"),
     "omniglot": Figure("few_shot", "accuracy", 0.95, "raw pixels 0.240, people 0.955"),
 }
 

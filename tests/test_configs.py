@@ -14,7 +14,11 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 DATA = Path(os.environ.get("MSIAM_DATA", ROOT.parent / "shared" / "data"))
 
 #: What a slice of the data is too small for.
-SMALL = {"omniglot": ["evaluate.way=2"]}
+SMALL = {
+    "omniglot": ["evaluate.way=2"],
+    "robust": ["evaluate.1.pairs=8"],
+    "robust_undefended": ["evaluate.1.pairs=8"],
+}
 
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"the data sets of the recipes are not at MSIAM_DATA ({DATA})"

@@ -4,10 +4,11 @@ import base64
 import io
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from msiam.evaluation.pictures import LONG, SIDE, is_picture, show
+from msiam.evaluation.pictures import LONG, SIDE, from_pixels, is_picture, show
 
 RED = (200, 30, 40)
 
@@ -137,3 +138,10 @@ def test_a_text_that_looks_like_a_file_is_a_text():
     assert show("holiday.png") == '<p class="text">holiday.png</p>'
     assert not is_picture("a" * 5000 + ".png")
     assert not is_picture("\0.png")
+
+
+def test_pixels_between_whole_numbers_become_a_picture():
+    colour = from_pixels(np.array([[[0.4, 254.6, 300.0], [-3.0, 1.5, 2.5]]]))
+    assert [colour.getpixel(place) for place in ((0, 0), (1, 0))] == [(0, 255, 255), (0, 2, 2)]
+    grey = from_pixels(np.full((2, 3, 1), 7.2))
+    assert grey.size == (3, 2) and grey.getpixel((2, 1)) == 7
