@@ -101,6 +101,8 @@ FIGURES = {
         Figure("verification", "5_references/eer", 0.12, "0.5 by chance"),
     ),
     "omniglot": Figure("few_shot", "accuracy", 0.95, "raw pixels 0.240, people 0.955"),
+    # What is asked of it is in benchmarks/tracking.py: whole sequences, beside KCF.
+    "siamfc": Figure("found", "found", None, "0.045 by chance"),
 }
 
 
