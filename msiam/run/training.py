@@ -226,14 +226,7 @@ def _optimise(
         training_arguments(
             settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
         ),
-        Collator(
-            examples,
-            model.columns,
-            parts.items,
-            model.encoders,
-            settings.chunk,
-            whole=adversary is not None,
-        ),
+        Collator(examples, model.columns, parts.items, model.encoders, settings.chunk),
         sampler,
         validate,
         fast=not settings.compile,
