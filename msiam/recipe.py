@@ -129,6 +129,9 @@ class Recipe(Options):
     towers: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
     loss: Annotated[list[LossTerm], pydantic.BeforeValidator(_as_list)] = pydantic.Field([])
     train: Train = Train()
+    decision: Decision = pydantic.Field(
+        Decision(), description="what pairs are called, as by msiam match"
+    )
     evaluate: Annotated[list[Term], pydantic.BeforeValidator(_as_list)] = pydantic.Field([])
 
     @pydantic.model_validator(mode="before")
@@ -144,9 +147,6 @@ class Recipe(Options):
             if isinstance(classes, str | list):
                 content = content | {"data": data | {"classes": dict.fromkeys(columns, classes)}}
         return content
-    decision: Decision = pydantic.Field(
-        Decision(), description="what pairs are called, as by msiam match"
-    )
 
     @classmethod
     def parse(cls, content: Any, where: str = "recipe") -> Recipe:

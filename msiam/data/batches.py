@@ -13,6 +13,7 @@ from torch import Tensor
 from msiam.data.examples import Examples, Towers
 from msiam.data.items import Items
 from msiam.towers.encoder import Batch, Encoder
+from msiam.towers.first_layers import collate
 
 
 class Collator:
@@ -29,6 +30,7 @@ class Collator:
 
     Args:
         chunk: most items of a tower in one of its batches; None: all of them are in one.
+        whole: frozen layers run in each step too, since what goes in is to be changed.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Collator:
         items: Mapping[str, Items],
         encoders: Mapping[str, Encoder],
         chunk: int | None = None,
+        whole: bool = False,
     ) -> None:
         self.examples = examples
         self.towers = towers
         self.items = items
         self.encoders = encoders
         self.chunk = chunk
+        self.whole = whole
 
     def __call__(self, positions: Sequence[int]) -> dict[str, Any]:
         step = self.examples.select(np.asarray(positions))
@@ -55,7 +59,7 @@ class Collator:
             distinct, where = np.unique(numbers, return_inverse=True)
             features = [self._feature(tower, number) for number in distinct.tolist()]
             chunks = self._chunks(encoder, features)
-            batches[tower] = [encoder.collate([features[n] for n in chunk]) for chunk in chunks]
+            batches[tower] = [collate(encoder, [features[n] for n in chunk]) for chunk in chunks]
             place = np.argsort(np.concatenate(chunks))  # where each distinct item now is
             for column, places in zip(columns, place[where].reshape(numbers.shape), strict=True):
                 index[column] = torch.from_numpy(places)
@@ -75,7 +79,7 @@ class Collator:
         """The feature of an item, or of a variant of it; see ``with_variants``."""
         items = self.items[tower]
         variant, number = divmod(number, len(items))
-        feature = items.features[number]
+        feature = (items.features if self.whole else items.inputs)[number]
         return self.encoders[tower].variant(feature, variant) if variant else feature
 
     def _chunks(self, encoder: Encoder, features: Sequence[np.ndarray]) -> list[np.ndarray]:

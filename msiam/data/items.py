@@ -18,6 +18,8 @@ from msiam.paths import replacing
 from msiam.towers.embedding import located
 from msiam.towers.encoder import Encoder, Rejected
 from msiam.towers.feature_cache import prepare_kept
+from msiam.towers.kept_layers import KeptLayers
+from msiam.towers.tower import Tower
 
 CHUNK = 1024  # items handed to an encoder at a time
 LOOK = 100  # values of a column that are looked at to see whether its tower can read it
@@ -40,6 +42,7 @@ class Items:
     Attributes:
         values: raw item by number: a text, a ``{"bytes", "path"}`` dict, the path of a file …
         features: what the encoder prepared of it, by number; empty until :meth:`prepare`.
+        states: what frozen first layers made of that, by number; empty where they run each time.
         numbers: (table's key, column) -> item number of each row, int64 (n,); −1 where rejected.
         refused: whether the encoder cannot read the item, by number, bool; its feature is empty.
         rejected: the rows set aside so far.
@@ -48,6 +51,7 @@ class Items:
 
     values: list[Any] = field(default_factory=list)
     features: list[np.ndarray] = field(default_factory=list)
+    states: list[np.ndarray] = field(default_factory=list)
     numbers: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     refused: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     rejected: list[RejectedRow] = field(default_factory=list)
@@ -97,6 +101,11 @@ class Items:
                 row += 1
         return numbers
 
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """What the tower takes, by number: states, or features."""
+        return self.states or self.features
+
     def prepare(
         self,
         encoder: Encoder,
@@ -110,7 +119,7 @@ class Items:
             progress: told after each chunk how many items it had.
         """
         numbers = np.arange(len(self)) if used is None else used
-        self.features = [np.empty(0, np.uint8)] * len(self)
+        self.features, self.states = [np.empty(0, np.uint8)] * len(self), []
         reasons: dict[int, str] = {}
         features = prepare_kept(encoder, [self.values[n] for n in numbers.tolist()], progress)
         for number, feature in zip(numbers.tolist(), features, strict=True):
@@ -119,6 +128,26 @@ class Items:
             else:
                 self.features[number] = feature
         self.reject(reasons)
+
+    def advance(
+        self, tower: Tower, used: np.ndarray, progress: Callable[[int], object] | None = None
+    ) -> str | None:
+        """Run a tower's frozen first layers over what was prepared, once an item.
+
+        Returns:
+            Why not, where there are such layers and they have to run in each step.
+        """
+        if not tower.frozen:
+            return None
+        numbers = used[~self.refused[used]].tolist()
+        values, features = [self.values[n] for n in numbers], [self.features[n] for n in numbers]
+        layers = KeptLayers(tower, values)
+        made = layers.states(values, features, progress)
+        if layers.reason is None:
+            self.states = list(self.features)
+            for number, states in zip(numbers, made, strict=True):
+                self.states[number] = states
+        return layers.reason
 
     def reject(self, reasons: Mapping[int, str]) -> None:
         """Set the rows of some items aside: their numbers, and why they cannot be read."""

@@ -241,8 +241,12 @@ def prepare(
         items = parts.items[name]
         columns = [c for c, tower in model.numbering.items() if tower == name]
         used = [examples.distinct_items(columns) for examples in parts.examples.values()]
-        items.prepare(model.tower(name).encoder, np.unique(np.concatenate(used)), progress)
+        numbers = np.unique(np.concatenate(used))
+        items.prepare(model.tower(name).encoder, numbers, progress)
         parts.rejected += items.rejected
+        reason = items.advance(model.tower(name), numbers, progress)
+        if reason is not None:
+            parts.notes.append(f"Tower {name}: its frozen layers run in every step: {reason}.")
     if parts.rejected:
         write_rejected(rejected_file, parts.rejected, parts.rows, None if allow else ALLOWED_SHARE)
     else:

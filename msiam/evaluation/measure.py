@@ -61,8 +61,8 @@ def embed_part(
         columns = [c for c, t in model.columns.items() if t == name]
         used = examples.distinct_items(columns)
         vectors[name] = np.zeros((len(items.values), tower.dim), dtype=np.float32)
-        used_features = [items.features[number] for number in used]
-        vectors[name][used] = embed_features(tower, used_features, progress=progress)
+        inputs = [items.inputs[number] for number in used]
+        vectors[name][used] = embed_features(tower, inputs, progress=progress)
     values = {name: items.values for name, items in parts.items.items()}
     features = {name: items.features for name, items in parts.items.items()}
     return Embedded(examples, vectors, model.columns, values, parts.negatives, features, model)

@@ -44,7 +44,7 @@ class CoSENT(Loss):
         similarity = self.options.scale * (left * right).sum(dim=1)
         scores = targets.scores
         if scores is None:
-            scores = targets.positive(len(left), left.device)
+            scores = targets.positive(len(similarity), similarity.device)
         # A sum of B numbers that differ by many orders wants float64, which Metal has not.
         device = "cpu" if similarity.device.type == "mps" else similarity.device
         cost = _Cost.apply(similarity.to(device, torch.float64), scores.to(device, torch.float64))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from msiam.errors import RecipeError
 from msiam.losses.base import Loss, Targets
+from msiam.losses.rows import row_distances, row_squared_distances
 from msiam.losses.tiles import widened
 from msiam.registry import registry
 from msiam.registry.options import Options, Term, parse_options
@@ -136,8 +137,7 @@ def ready(vectors: Tensor, kind: Distance) -> Tensor:
 
 def distance(a: Tensor, b: Tensor, kind: Distance) -> Tensor:
     """(B,) distances of two (B, D) that are ``ready``."""
-    apart = (a - b).norm(dim=1)  # its gradient at zero distance is zero, not NaN
     if kind == "euclidean":
-        return apart
-    squared = apart.square()  # through the norm, which keeps no (B, D) squares
+        return row_distances(a, b)
+    squared = row_squared_distances(a, b)
     return squared / 2 if kind == "cosine" else squared

@@ -88,8 +88,10 @@ def _set_aside(parts: Parts) -> list[str]:
 def _mistakes(
     run: Run, found: Measured, values: dict[str, list[Any]], classes: list[str]
 ) -> list[Mistake]:
-    """Wrong decisions where pairs are labelled or made by swapping, else wrong answers."""
-    decided = found.embedded.examples.same is not None or found.embedded.negatives
+    """Wrong decisions where pairs or items are labelled, or made by swapping; else answers."""
+    examples = found.embedded.examples
+    labelled = examples.same is not None or examples.claims is not None
+    decided = labelled or found.embedded.negatives
     if decided and run.calibration is not None:
         assert run.recipe is not None
         words = (run.recipe.decision.same, run.recipe.decision.different)

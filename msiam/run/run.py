@@ -222,7 +222,8 @@ def prepare_items(
     """``data.parts.prepare`` behind a progress bar."""
     from msiam.data.parts import prepare
 
-    total = sum(len(parts.items[name].values) for name in model.leaders)
+    passes = {name: 2 if model.tower(name).frozen else 1 for name in model.leaders}
+    total = sum(len(parts.items[name].values) * times for name, times in passes.items())
     with items_bar(console, "preparing", total) as progress:
         prepare(parts, model, rejected, allow, progress)
     if parts.rejected:

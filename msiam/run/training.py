@@ -226,7 +226,14 @@ def _optimise(
         training_arguments(
             settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
         ),
-        Collator(examples, model.columns, parts.items, model.encoders, settings.chunk),
+        Collator(
+            examples,
+            model.columns,
+            parts.items,
+            model.encoders,
+            settings.chunk,
+            whole=adversary is not None,
+        ),
         sampler,
         validate,
         fast=not settings.compile,

@@ -15,6 +15,7 @@ from msiam.towers.encoding import run_features, run_items
 from msiam.towers.feature_cache import prepare_kept
 from msiam.towers.frozen import Frozen
 from msiam.towers.inference import EXACT, How
+from msiam.towers.kept_layers import KeptLayers
 from msiam.towers.tower import Tower
 
 #: Items of a frozen encoder embedded at once.
@@ -73,10 +74,11 @@ def embed_items(
     """
     encoder = tower.encoder
     items = [located(item, root, encoder) for item in items]
-    if not isinstance(encoder, Frozen):
-        return run_items(tower, encoder, items, tower.dim, progress, how)
-    # Only exact vectors are kept.
+    # Only what is exact is kept.
     kept = how.keep and how.precision == "fp32"
+    if not isinstance(encoder, Frozen):
+        states = KeptLayers(tower, items).states if kept and tower.frozen else None
+        return run_items(tower, encoder, items, tower.dim, progress, how, states)
     vectors = [np.empty((0, tower.dim), np.float32)]
     rejected: list[tuple[int, str]] = []
     for start, chunk in chunks(items):

@@ -104,6 +104,23 @@ class Encoder(nn.Module, ABC):
         """
         return ()
 
+    def split_states(self, states: Tensor, batch: Batch) -> Sequence[Tensor] | None:
+        """What a layer made of a batch, by item: B tensors (n, …), for an n of each one's own.
+
+        A tower's ``freeze: 4`` then runs the first four layers once an item and goes on from what
+        they made, which is kept on disk. None: they run in each step, as they must where forward
+        varies items before them.
+        """
+        return None
+
+    def join_states(self, states: Sequence[Tensor]) -> tuple[Batch, Tensor]:
+        """The other way: a batch to stand in for these B items, and what a layer makes of it.
+
+        ``forward`` is run on the batch with the first layers left out and the last of them giving
+        this; so of the batch all that counts is what the layers behind take from it (a mask).
+        """
+        raise NotImplementedError
+
     def fit(self, items: Iterable[Any]) -> None:
         """Learn from the training items, or load pretrained weights; build every parameter."""
 

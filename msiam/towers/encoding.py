@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from msiam.towers.encoder import Encoder, Rejected
+from msiam.towers.first_layers import collate
 from msiam.towers.inference import EXACT, How, for_inference
 
 Progress = Callable[[int], None]
+States = Callable[[Sequence[Any], Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 #: Items prepared together and sorted by what they cost.
 TOGETHER = 4096
@@ -29,11 +31,15 @@ def run_items(
     dim: int,
     progress: Progress | None = None,
     how: How = EXACT,
+    states: States | None = None,
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """What a module makes of raw items, a run of them at a time.
 
     Where the module is on another device, the next are prepared while it is at work. On a CPU the
     two would be in each other's way: preparing takes all cores, and so does the module.
+
+    Args:
+        states: gives items, by their features, what the module takes in the place of these.
 
     Returns:
         Vectors of the items that can be read, (m, dim) float32, in their order, and for each other
@@ -42,12 +48,16 @@ def run_items(
     vectors = [np.empty((0, dim), np.float32)]
     rejected: list[tuple[int, str]] = []
     start, size = 0, _together(encoder)
-    prepared = _prepared if _device(module).type == "cpu" else _prepared_ahead
+    prepared = _prepared if device_of(module).type == "cpu" else _prepared_ahead
     with for_inference(module, how) if len(items) > size else contextlib.nullcontext():
         for features in prepared(encoder, items, size):
             reasons = [(n, f.reason) for n, f in enumerate(features) if isinstance(f, Rejected)]
             rejected += [(start + number, reason) for number, reason in reasons]
             readable = [feature for feature in features if not isinstance(feature, Rejected)]
+            if states is not None:
+                bad = {number for number, _ in reasons}
+                good = [n for n in range(len(features)) if n not in bad]
+                readable = list(states([items[start + n] for n in good], readable))
             vectors.append(run_features(module, encoder, readable, dim, progress, how))
             start += len(features)
     return np.concatenate(vectors), rejected
@@ -81,7 +91,7 @@ def _prepared_ahead(
             yield ready.result()
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
@@ -100,14 +110,14 @@ def run_features(
         module: the encoder, or the tower around it.
         encoder: whose features they are.
     """
-    device = _device(module)
+    device = device_of(module)
     vectors = np.empty((len(features), dim), dtype=np.float32)
     costs = np.array([encoder.cost(feature) for feature in features], dtype=np.int64)
     if costs.sum() <= encoder.budget:  # one batch: laying weights out takes longer than it gains
         how = dataclasses.replace(how, optimize=False)
     with for_inference(module, how):
         for rows in batches(costs, encoder.budget, how.batch_size):
-            batch = encoder.collate([features[row] for row in rows])
+            batch = collate(encoder, [features[row] for row in rows])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             vectors[rows] = module(batch).float().cpu().numpy()
             if progress is not None:

@@ -51,6 +51,9 @@ class FeatureCache:
 
     Args:
         folder: of this way alone; it need not be there.
+
+    Attributes:
+        writes: whether files can be written; else all stays in memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +61,7 @@ class FeatureCache:
         self._places: dict[bytes, tuple[pa.RecordBatch, int]] = {}
         self._fresh: dict[bytes, np.ndarray] = {}
         self._bytes = 0
-        self._writes = True
+        self.writes = True
         for file in sorted(folder.glob("*.arrow")):
             self._open(file)
 
@@ -87,7 +90,7 @@ class FeatureCache:
 
         Where that cannot be done, it stays in memory, and a warning says so once: the work goes on.
         """
-        if not self._fresh or not self._writes:
+        if not self._fresh or not self.writes:
             return
         arrays = list(self._fresh.values())
         columns = [
@@ -102,7 +105,7 @@ class FeatureCache:
                 writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
             self._open(file)
         except (RunError, OSError) as error:
-            self._writes = False
+            self.writes = False
             warnings.warn(f"prepared features are not kept for the next run: {error}", stacklevel=2)
         else:
             self._fresh, self._bytes = {}, 0
@@ -170,7 +173,12 @@ def place() -> Path | None:
 
 
 def _cache_of(encoder: Encoder) -> FeatureCache | None:
-    top, name = place(), way(encoder)
+    return cache_named(way(encoder))
+
+
+def cache_named(name: str | None) -> FeatureCache | None:
+    """What is kept under a way's name; None: nothing is to be kept."""
+    top = place()
     if top is None or name is None:
         return None
     _tidy(top)
@@ -197,8 +205,12 @@ def _tidy(top: Path) -> None:
                 draft.unlink(missing_ok=True)
 
 
-def way(encoder: Encoder) -> str | None:
+def way(encoder: Encoder, made: str | None = None) -> str | None:
     """A name that changes whenever what the encoder prepares may change, its code with it.
+
+    Args:
+        made: changes whenever something else that is made of an item may change, of which this is
+            then the name.
 
     None for an encoder whose code has no file, as in a notebook: it may change unseen.
     """
@@ -206,7 +218,7 @@ def way(encoder: Encoder) -> str | None:
     codes = [_code(kind) for kind in sorted(parts, key=lambda kind: kind.__qualname__)]
     if None in codes:
         return None
-    text = "\n".join([encoder.features_fingerprint(), *map(str, codes)])
+    text = "\n".join([made or encoder.features_fingerprint(), *map(str, codes)])
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

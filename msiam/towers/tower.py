@@ -13,7 +13,7 @@ from msiam.errors import ModelError, RecipeError
 from msiam.registry import registry
 from msiam.registry.options import Options, explain, parse_options
 from msiam.towers.encoder import Batch, Encoder
-from msiam.towers.first_layers import freeze_first
+from msiam.towers.first_layers import STATES, freeze_first, run_rest
 from msiam.towers.frozen import Frozen
 from msiam.towers.heads import HeadKind, build_head
 
@@ -31,7 +31,7 @@ class TowerOptions(Options):
     freeze: bool | int = pydantic.Field(
         False,
         description="true: the encoder does not learn, and is run once an item; the head does. "
-        "A number: so many of its first layers do not learn",
+        "A number: so many of its first layers do not learn, and run once an item where they can",
     )
 
     @pydantic.field_validator("freeze", mode="before")
@@ -89,10 +89,9 @@ class Tower(nn.Module):
 
     def _complete(self) -> None:
         """Freeze what is not to learn, and build the head: both take an encoder with weights."""
-        count = self.options.freeze
-        if not isinstance(count, bool):
+        if self.frozen:
             where = self._key("freeze")
-            self._evaluating = freeze_first(self.encoder, count, self.options.encoder, where)
+            self._evaluating = freeze_first(self.encoder, self.frozen, self.options.encoder, where)
             self.train(self.training)
         where = self._key("head")
         self.head = build_head(self.options.head, self.encoder.dim, self.options.dim, where)
@@ -108,6 +107,12 @@ class Tower(nn.Module):
         return self
 
     @property
+    def frozen(self) -> int:
+        """How many of the encoder's first layers do not learn, where others do."""
+        count = self.options.freeze
+        return 0 if isinstance(count, bool) else count
+
+    @property
     def ready(self) -> bool:
         return self.head is not None
 
@@ -116,10 +121,12 @@ class Tower(nn.Module):
         return self.options.dim
 
     def forward(self, batch: Batch) -> Tensor:
-        """A batch of B items to their embeddings, (B, dim)."""
+        """A batch of B items, or of their states behind frozen layers, to embeddings, (B, dim)."""
         if self.head is None:
             raise ModelError("a tower has no weights before it is trained or loaded")
-        embedding = self.head(self.encoder(batch))
+        rest = STATES in batch
+        vectors = run_rest(self.encoder, batch, self.frozen) if rest else self.encoder(batch)
+        embedding = self.head(vectors)
         if self.options.normalize:
             # In float32: at a temperature of 0.01, bf16 similarities are too coarse.
             embedding = nn.functional.normalize(embedding.float(), dim=1)

@@ -7,10 +7,12 @@ the whole of one that cannot be shared. Gradients then equal those of one proces
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -30,6 +32,9 @@ Result = TypeVar("Result")
 #: The others wait while the first learns a vocabulary or evaluates, which may take hours. A process
 #: that dies is not waited for: torchrun ends the others.
 PATIENCE = timedelta(days=7)
+
+#: Seconds within which threads that were busy at the end of a group have surely become idle.
+SETTLES = 0.2
 
 #: What torch says when a process on the other side is gone.
 _GONE = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused)|socket|broken pipe", re.I)
@@ -94,8 +99,9 @@ def together() -> Iterator[None]:
     Raises:
         TrainingError: one of the others is gone.
     """
-    if launched():
+    if launched() and not distributed.is_initialized():
         PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
+        atexit.register(_part)
     try:
         yield
     except RuntimeError as error:
@@ -106,6 +112,18 @@ def together() -> Iterator[None]:
             f"another process of this training has ended ({reason}); what it printed says why; the "
             "last checkpoint is kept"
         ) from error
+
+
+def _part() -> None:
+    """End the group while Python still runs, or a process that is done may abort all the same.
+
+    Threads of gloo let go of the tensors of a collective a moment after it is over. One that then
+    finds Python ending aborts the process, and torchrun calls the training failed. DDP keeps the
+    threads alive beyond the group, so that nobody can wait for them: hence the moment of sleep.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        time.sleep(SETTLES)
 
 
 def check_chunks(chunk: int | None) -> None:

@@ -163,7 +163,7 @@ class TransformerEncoder(Encoder):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Tokens (B, T) and their mask (B, T), 1 at tokens and 0 at the padding, to (B, dim)."""
         tokens, mask = batch["input_ids"], batch["attention_mask"]
-        if self._first_place is None or tokens.device.type != "cpu":
+        if not self._packs(tokens):
             states = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
             vectors = pool(self._pooling, states, mask)
         else:
@@ -173,6 +173,29 @@ class TransformerEncoder(Encoder):
             vectors = torch.cat(pooled)[order.argsort()]
         # The weights' own precision again: what comes behind has it, too.
         return vectors.to(self.model.dtype)
+
+    def _packs(self, states: Tensor) -> bool:
+        return self._first_place is not None and states.device.type == "cpu"
+
+    def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor]:
+        """The states of each text's tokens, (tokens, d)."""
+        lengths = batch["attention_mask"].sum(1)
+        if not self._packs(states):
+            return [row[:length] for row, length in zip(states, lengths.tolist(), strict=True)]
+        lengths, order = lengths.sort(stable=True)  # as they are packed
+        parts = states[0].split(lengths.tolist())
+        return [parts[place] for place in order.argsort().tolist()]
+
+    def join_states(self, states: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Texts of any tokens, as long as these."""
+        device = states[0].device
+        lengths = torch.tensor([len(one) for one in states], device=device)
+        mask = (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).long()
+        stand_in = {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
+        if self._packs(states[0]):
+            order = lengths.argsort(stable=True)
+            return stand_in, torch.cat([states[place] for place in order.tolist()])[None]
+        return stand_in, nn.utils.rnn.pad_sequence(list(states), batch_first=True)
 
     def layers(self) -> Sequence[nn.Module]:
         number = getattr(self.model.config, "num_hidden_layers", None)

@@ -80,6 +80,19 @@ class ImageEncoder(Encoder):
     def layers(self) -> Sequence[nn.Module]:
         return layers_of(self.network)
 
+    def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor] | None:
+        """The map of each picture with its channels last, where pictures are not varied."""
+        if self.options.augment != NOTHING:
+            return None
+        return list(states.movedim(1, -1) if states.dim() == 4 else states)
+
+    def join_states(self, states: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """One black picture stands in for all of them, since the stem has to run on something."""
+        shape = 1, self.side, self.side, self.channels
+        pixels = torch.zeros(shape, dtype=torch.uint8, device=states[0].device)
+        joined = torch.stack(list(states))
+        return {"pixels": pixels}, joined.movedim(-1, 1) if joined.dim() == 4 else joined
+
     @property
     def channels(self) -> int:
         """3 for colour, 1 for grey."""

@@ -166,3 +166,12 @@ def test_an_unknown_recipe_is_named_with_the_nearest(root, monkeypatch, capsys):
         main(monkeypatch, "quoro")
     assert stopped.value.code == 2
     assert "no recipe 'quoro'; did you mean 'quora'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("eer", "reached"), [(0.04, True), (0.05, True), (0.06, False)])
+def test_an_error_rate_is_to_be_at_most_its_goal(root, eer, reached):
+    recipes.FIGURES["quora"] = recipes.Figure("verification", "5_references/eer", 0.05, "")
+    found = {"verification": {"5_references/eer": eer}, "training": {"seconds": 60}}
+    line, judged = recipes.row("quora", found)
+    assert judged == reached
+    assert ("at most 0.05 (missed)" in line) != reached and "at most 0.05" in line

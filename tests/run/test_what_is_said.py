@@ -67,8 +67,8 @@ def test_one_column_of_classes_from_the_command_line(supcon, pictures):
     assert recipe["loss"][0]["name"] == "supcon"
     assert supcon["retrieval"]["image_to_image/queries"] == 2 * EACH  # two classes are held out
     assert supcon["retrieval"]["image_to_image/gallery"] == 2 * EACH
-    assert supcon["verification"]["pairs"] == 2 * 2 * EACH
-    assert supcon["verification"]["same"] == 2 * EACH
+    assert supcon["verification"]["pairs"] == 2 * 2 * EACH * (EACH - 1)
+    assert supcon["verification"]["same"] == 2 * EACH * (EACH - 1)
     assert supcon["training"]["train_rows"] == (KINDS - 4) * EACH
 
 
