@@ -144,11 +144,11 @@ class SemiHard(BlockMiner):
     def pick(self, block: Block, near: Tensor) -> Tensor:
         if near.shape[1] == 1:  # no need to sort
             beyond, nearest = block.far.masked_fill(block.far <= near, torch.inf).min(dim=1)
-            farthest = block.squared.masked_fill(block.known, -torch.inf).argmax(dim=1)
+            farthest = block.fill_known(block.squared, -torch.inf).argmax(dim=1)
             picked = nearest.where(beyond < torch.inf, farthest)[:, None]
         else:
             ranked, order = block.far.sort(dim=1)
-            last = (~block.known).sum(dim=1, keepdim=True) - 1
+            last = block.negatives[:, None] - 1
             place = torch.searchsorted(ranked, near.contiguous(), right=True).minimum(last)
             picked = order.gather(1, place.clamp(min=0))
         return picked.masked_fill(block.barren[:, None], -1)

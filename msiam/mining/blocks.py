@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from msiam.losses.distances import centred, squared_distances, squared_lengths
-from msiam.losses.tiles import row_blocks
+from msiam.losses.tiles import FEW, row_blocks
 
 #: Which positives an anchor meets: that of its row, the farthest of its group, or all of it.
 Positives = Literal["row", "hardest", "all"]
@@ -50,6 +50,25 @@ class Pool:
         a, b = self.centred
         of_a = squared_lengths(a)
         return of_a, of_a if a is b else squared_lengths(b)
+
+    @property
+    def few(self) -> bool:
+        """Whether a mask of all pairs takes less than to rank the groups."""
+        return len(self.anchors) * len(self.candidates) <= FEW
+
+    @cached_property
+    def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(N,) numbers of candidates, group by group, and (A,) where among them an anchor's group
+        begins, and how many are of it."""
+        order = self.candidate_groups.argsort(stable=True)
+        ranked = self.candidate_groups[order]
+        first = torch.searchsorted(ranked, self.anchor_groups)
+        return order, first, torch.searchsorted(ranked, self.anchor_groups, right=True) - first
+
+    @cached_property
+    def most(self) -> int:
+        """How many candidates the largest of the anchors' groups has, and 1 at least."""
+        return max(int(self.ranked[2].max()), 1)
 
     def blocks(self, size: int) -> Iterator[Block]:
         """All anchors in order; ``size``: how much a block takes, in matrices of float32."""
@@ -101,7 +120,48 @@ class Block:
     @cached_property
     def barren(self) -> Tensor:
         """(r,) booleans: the anchors that have no negative."""
-        return self.known.all(dim=1)
+        return self.known.all(dim=1) if self.pool.few else self.negatives == 0
+
+    @cached_property
+    def negatives(self) -> Tensor:
+        """(r,) how many negatives an anchor has."""
+        known = self.pool.ranked[2][self.rows]
+        if self._odd is not None:
+            known = known + self._odd[:, 0]
+        return len(self.candidate_groups) - known
+
+    def fill_known(self, matrix: Tensor, value: float) -> Tensor:
+        """An (r, N) matrix, with a value for who belongs together."""
+        if self.pool.few:
+            return matrix.masked_fill(self.known, value)
+        numbers, there = self._group
+        known = matrix.gather(1, numbers).masked_fill_(there[:, :1], value)
+        filled = matrix.scatter(1, numbers, known)
+        if self._odd is not None:
+            own = filled.gather(1, self.places).masked_fill_(self._odd, value)
+            filled.scatter_(1, self.places, own)
+        return filled
+
+    @cached_property
+    def _group(self) -> tuple[Tensor, Tensor]:
+        """(r, P) numbers of the candidates of an anchor's group, and whether there is one.
+
+        Where there are fewer than P, the first of them fills up. Of a group without candidates,
+        the number is some other candidate's.
+        """
+        order, first, count = self.pool.ranked
+        first, count = first[self.rows, None], count[self.rows, None]
+        slots = torch.arange(self.pool.most, device=first.device)
+        there = slots < count
+        return order[(first + slots * there).clamp_(max=len(order) - 1)], there
+
+    @cached_property
+    def _odd(self) -> Tensor | None:
+        """(r, 1) booleans: the anchor's pair belongs to it, though to another group."""
+        if self.pool.same is None:
+            return None
+        of_place = self.candidate_groups[self.places]
+        return self.pool.same[self.rows, None] & (of_place != self.anchor_groups[:, None])
 
     @cached_property
     def squared(self) -> Tensor:
@@ -113,25 +173,24 @@ class Block:
     @cached_property
     def far(self) -> Tensor:
         """(r, N) squared distances of the negatives; those of the others are infinite."""
-        return self.squared.masked_fill(self.known, torch.inf)
+        return self.fill_known(self.squared, torch.inf)
 
     def positives(self, which: Positives) -> tuple[Tensor, Tensor]:
         """(r, P) numbers of candidates, and whether there is one: some anchors have fewer."""
+        same = None if self.pool.same is None else self.pool.same[self.rows, None]
         if which == "row":
-            assert self.pool.same is not None, "rows are no pairs"
-            return self.places, self.pool.same[self.rows, None]
-        same = self.pool.same
-        if same is None:
-            known = self.known.scatter(1, self.places, False)
-        else:
-            known = self.known.scatter(1, self.places, same[self.rows, None])
-        if which == "hardest":
+            assert same is not None, "rows are no pairs"
+            return self.places, same
+        if which == "hardest" and self.pool.few:
+            known = self.known.scatter(1, self.places, False if same is None else same)
             farthest = self.squared.masked_fill(~known, -torch.inf).argmax(dim=1)
             return farthest[:, None], known.any(dim=1)[:, None]
-        count = known.sum(dim=1)
-        row, place = known.nonzero(as_tuple=True)
-        slot = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-        most = int(count.max())
-        numbers = row.new_zeros(len(known), most)
-        numbers[row, slot] = place
-        return numbers, torch.arange(most, device=row.device) < count[:, None]
+        numbers, there = self._group
+        there = there & (numbers != self.places)
+        if same is not None:  # a pair is what it is labelled, whatever its groups
+            numbers, there = torch.cat([numbers, self.places], 1), torch.cat([there, same], 1)
+        if which == "all":
+            return numbers, there
+        distances = self.squared.gather(1, numbers).masked_fill_(~there, -torch.inf)
+        farthest = distances.argmax(dim=1, keepdim=True)
+        return numbers.gather(1, farthest), there.any(dim=1, keepdim=True)

@@ -44,7 +44,7 @@ class All(Hard):
     def weigh(self, block: Block, numbers: Tensor, there: Tensor, price: Price) -> Weighed:
         distance = price.of(block.squared)
         near = distance.gather(1, numbers)
-        far = distance.masked_fill(block.known, torch.inf)
+        far = block.fill_known(distance, torch.inf)
         if price.margin is None:
             return self._soft(near, far, numbers, there)
         return self._hinge(near, far, numbers, there, price.margin)
