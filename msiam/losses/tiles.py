@@ -3,7 +3,7 @@
 The similarity matrix is walked in tiles that stay in a processor's cache. One pass keeps the
 running log-sum-exp of the rows *and* of the columns; the backward pass makes each tile again
 instead of keeping it: 4·B²·d multiplications in the place of 6, and B + TILE numbers in the place
-of B². The only tile of a small batch is kept.
+of B². Of a small batch, which is one tile, the slope is made at once.
 """
 
 from __future__ import annotations
@@ -160,7 +160,51 @@ def softmax_cost(
         share: the N rows are this process's part of M pairs, and r that of the weights c, (M,).
             The sums of columns are over all processes, and this one's share of the cost is given.
     """
+    if share is None and len(a) * len(b) <= TILE // 4:
+        return _SmallSoftmaxCost.apply(a, b, scale, *groups, *weights)
     return _SoftmaxCost.apply(a, b, scale, *groups, *weights, share)
+
+
+class _SmallSoftmaxCost(torch.autograd.Function):
+    """Of a batch that is one tile. Its slope is made in the forward pass, and no sums are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        ga: Tensor,
+        gb: Tensor,
+        r: Tensor,
+        c: Tensor | None,
+    ) -> Tensor:
+        a, b = widened(a, b)
+        scale, r = scale.to(a.dtype), r.to(a.dtype)
+        with exactly(a.device):
+            known = (ga[:, None] == gb).fill_diagonal_(False)
+            s = (a @ b.T).mul_(scale).masked_fill_(known, -torch.inf)
+            p = s.log_softmax(dim=1)
+            cost, pull = p.diagonal() @ r, r
+            slope = p.exp_().mul_(r[:, None])
+            if c is not None:
+                c = c.to(a.dtype)
+                p = s.log_softmax(dim=0)
+                cost, pull = cost + p.diagonal() @ c, r + c
+                slope.addcmul_(p.exp_(), c)
+            slope.diagonal().sub_(pull)
+        ctx.save_for_backward(a, b, scale, slope)
+        return cost.neg_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, slope = ctx.saved_tensors
+        factor = scale * grads[0]
+        with exactly(a.device):
+            grad_a, grad_b = (slope @ b).mul_(factor), (slope.T @ a).mul_(factor)
+        slope_of_scale = of_scale(ctx, grad_a, a, scale)
+        return grad_a, grad_b, slope_of_scale, *[None] * 4
 
 
 class _SoftmaxCost(torch.autograd.Function):
@@ -182,19 +226,13 @@ class _SoftmaxCost(torch.autograd.Function):
         tiles, known = square_tiles(n, m), Known(ga, gb)
         own, of_rows = a.new_empty(n), a.new_empty(n)
         of_columns = None if c is None else b.new_empty(m)
-        s, level = own, True
-        alone = len(tiles) == 1 and c is None  # then, a row's share of its sum is all that is kept
+        level = True
         with exactly(a.device):
             for tile in tiles:
                 i, j = tile
                 s = (part(a, i) @ part(b, j).T).mul_(scale)
                 offset, crossed = diagonal(tile)
                 own[crossed] = s.diagonal(offset)
-                if alone:
-                    known.fill(s, tile)
-                    most, s = s.amax(dim=1), s.softmax(dim=1)
-                    of_rows = most - s.amax(dim=1).log_()
-                    break
                 level &= (even := is_even(s))  # then, exp once for rows and columns alike
                 known.fill(s, tile)
                 if even:
@@ -209,33 +247,29 @@ class _SoftmaxCost(torch.autograd.Function):
                 if share is not None:
                     of_columns = share.log_total(of_columns)
                 cost += part(c, slice(0, n)) @ (part(of_columns, slice(0, n)) - own)
-        ctx.known, ctx.level, ctx.alone = known, level, alone
-        only = s if len(tiles) == 1 else None  # no need to make it again
-        ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
+        ctx.known, ctx.level = known, level
+        ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns)
         return cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, r, c, of_rows, of_columns, only = ctx.saved_tensors
+        a, b, scale, r, c, of_rows, of_columns = ctx.saved_tensors
         grad_a = grad_b = None
         factor = scale * grads[0]
         r, c = r * factor, c if c is None else c * factor
         on_diagonal = r if c is None else r + part(c, slice(0, len(r)))
-        if ctx.level and not ctx.alone:
+        if ctx.level:
             r = r * of_rows.neg().exp_()
             c = c if c is None else c * of_columns.neg().exp_()
         with exactly(a.device):
             for tile in square_tiles(a.shape[0], b.shape[0]):
                 i, j = tile
-                s = only
-                if s is None:
-                    s = (a[i] @ b[j].T).mul_(scale)
-                    ctx.known.fill(s, tile)
-                    s = s.exp_() if ctx.level else s
+                s = (a[i] @ b[j].T).mul_(scale)
+                ctx.known.fill(s, tile)
                 if ctx.level:
                     share = r[i, None] if c is None else r[i, None] + c[j]
-                    slope = share * s if c is None else share.mul_(s)
+                    slope = s.exp_().mul_(share)
                 else:
                     slope = (s - of_rows[i, None]).exp_().mul_(r[i, None])
                     if c is not None:
@@ -246,11 +280,15 @@ class _SoftmaxCost(torch.autograd.Function):
                 grad_b = with_product(grad_b, b, j, slope.T, part(a, i))
             if grad_a is None or grad_b is None:  # of no rows, there is no tile
                 grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
-            grad_scale = None
-            if ctx.needs_input_grad[2]:
-                # s is linear in it, so that its slope is what the embeddings' slopes add up to.
-                grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
-        return grad_a, grad_b, grad_scale, None, None, None, None, None
+        return grad_a, grad_b, of_scale(ctx, grad_a, a, scale), *[None] * 5
+
+
+def of_scale(ctx: Any, grad_a: Tensor, a: Tensor, scale: Tensor) -> Tensor | None:
+    """The gradient of the scale, if it is asked for: its product with a is all that s is made of,
+    so that the slopes of the embeddings add up to it."""
+    if not ctx.needs_input_grad[2]:
+        return None
+    return torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
 
 
 def _added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:
