@@ -115,11 +115,13 @@ class Evaluator(ABC):
     #: The metric that early stopping watches: always there, and larger is better.
     primary: ClassVar[str]
 
-    #: Of how many reference items a decision is made as well, and so needs a threshold of its own.
-    references: int | None = None
-
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
+
+    @property
+    def references(self) -> int | None:
+        """Of how many reference items a decision is made as well, with a threshold of its own."""
+        return None
 
     @property
     def reads(self) -> Collection[str]:
