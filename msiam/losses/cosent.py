@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import widened
+from msiam.losses.rows import row_products
+from msiam.losses.tiles import exp_
 from msiam.registry.options import Options
 
 
@@ -40,8 +41,7 @@ class CoSENT(Loss):
     needs = ("scores", "labels")
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        left, right = widened(*embeddings.values())
-        similarity = self.options.scale * (left * right).sum(dim=1)
+        similarity = self.options.scale * row_products(*embeddings.values())
         scores = targets.scores
         if scores is None:
             scores = targets.positive(len(similarity), similarity.device)
@@ -66,7 +66,7 @@ class _Cost(torch.autograd.Function):
         above = sums[torch.searchsorted(scores, scores, right=True)] + s
         cost = torch.cat([s.new_zeros(1), below]).logsumexp(0)
         slope = torch.empty_like(s)
-        slope[order] = (above - cost).exp_() - (below - cost).exp_()
+        slope[order] = exp_(above - cost) - exp_(below - cost)
         ctx.save_for_backward(slope)
         return cost + 0 * s.sum()  # no similarity of ∞ is passed over
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from msiam.losses.anchors import Column, Pooled, anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import part, softmax_cost
+from msiam.losses.softmax import softmax_cost
+from msiam.losses.tiles import part
 from msiam.registry.options import Options
 
 

@@ -8,6 +8,7 @@ import pydantic
 from torch import Tensor, nn
 
 from msiam.losses.base import Loss, Targets
+from msiam.losses.rows import row_products
 from msiam.losses.tiles import widened
 from msiam.registry.options import Options
 
@@ -46,7 +47,7 @@ class MarginMSE(Loss):
         if negative:  # a·p − a·n is a·(p − n)
             other = other - negative[0]
         assert targets.scores is not None
-        s, scores = (anchor * other).sum(dim=1), targets.scores.to(anchor)
+        s, scores = row_products(anchor, other), targets.scores.to(anchor)
         if self.options.scale != 1:
             s = self.options.scale * s
         if not negative:

@@ -1,4 +1,4 @@
-"""What the items of a row are to one another: distances and cosines, (B,) of (B, D).
+"""What the items of a row are to one another: distances, products and cosines, (B,) of (B, D).
 
 Autograd would do, in about twice the operations: at small batches these are what a step takes.
 All are made in float32 at least, and have no second derivative.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import exactly, widened
+from msiam.losses.tiles import exactly, row_sums, widened
 
 #: Embeddings are taken to be this long at least where their directions are compared.
 SHORTEST = 1e-8
@@ -26,6 +26,11 @@ def row_distances(a: Tensor, b: Tensor) -> Tensor:
 def row_squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(B,) squared Euclidean distances."""
     return _SquaredDistances.apply(a, b)
+
+
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) inner products."""
+    return _Products.apply(a, b)
 
 
 def row_cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class _SquaredDistances(torch.autograd.Function):
         a, b = widened(a, b)
         apart = a - b
         ctx.save_for_backward(apart)
-        return apart.norm(dim=1).square_()  # for a sum, threads would be woken that have too little
+        return apart.norm(dim=1).square_()
 
     @staticmethod
     @once_differentiable
@@ -65,14 +70,30 @@ class _SquaredDistances(torch.autograd.Function):
         return slope, -slope
 
 
+class _Products(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        a, b = widened(a, b)
+        ctx.save_for_backward(a, b)
+        with exactly(a.device):
+            return row_sums(a * b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        slope = grads[0][:, None]
+        return b * slope, a * slope
+
+
 class _Cosines(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         a, b = widened(a, b)
         with exactly(a.device):
-            of_a, of_b = (torch.linalg.vecdot(x, x).clamp_(min=SHORTEST**2) for x in (a, b))
+            of_a, of_b = (row_sums(x * x).clamp_(min=SHORTEST**2) for x in (a, b))
             lengths = (of_a * of_b).sqrt_()  # of equal items the cosine is 1 to the last digit
-            cosines = torch.linalg.vecdot(a, b).div_(lengths)
+            cosines = row_sums(a * b).div_(lengths)
         ctx.save_for_backward(a, b, of_a, of_b, lengths, cosines)
         return cosines
 

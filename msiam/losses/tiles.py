@@ -3,7 +3,7 @@
 The similarity matrix is walked in tiles that stay in a processor's cache. One pass keeps the
 running log-sum-exp of the rows *and* of the columns; the backward pass makes each tile again
 instead of keeping it: 4·B²·d multiplications in the place of 6, and B + TILE numbers in the place
-of B². Of a small batch, which is one tile, the slope is made at once.
+of B². ``softmax.py`` says what is computed.
 """
 
 from __future__ import annotations
@@ -102,6 +102,25 @@ def matches(ga: Tensor, gb: Tensor) -> Tensor:
     return torch.searchsorted(ranked, ga, right=True) - torch.searchsorted(ranked, ga)
 
 
+# For few numbers, some of torch's functions take up to fifty times as long as their work, since
+# they wake threads for it. These do not.
+
+
+def log(values: Tensor) -> Tensor:
+    """Natural logarithms."""
+    return torch.xlogy(values.new_ones(()), values)
+
+
+def exp_(values: Tensor) -> Tensor:
+    """exp, in place."""
+    return values.mul_(1 / math.log(2)).exp2_()
+
+
+def row_sums(rows: Tensor) -> Tensor:
+    """(N,) sums over D."""
+    return rows.mv(rows.new_ones(rows.shape[1]))
+
+
 def exactly(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """No autocast within."""
     if torch.is_autocast_enabled(device.type):
@@ -139,75 +158,7 @@ def with_product(
     return total
 
 
-def softmax_cost(
-    a: Tensor,
-    b: Tensor,
-    scale: Tensor,
-    groups: tuple[Tensor, Tensor],
-    weights: tuple[Tensor, Tensor | None],
-    share: Share | None = None,
-) -> Tensor:
-    """Σᵢ rᵢ·(lseⱼ sᵢⱼ − sᵢᵢ) + Σⱼ cⱼ·(lseᵢ sᵢⱼ − sⱼⱼ) with s = scale · a bᵀ.
-
-    Args:
-        a, b: (N, D) and (M, D) embeddings, N ≤ M; row i of one belongs to row i of the other, and
-            further rows of b are candidates only.
-        scale: scalar, the inverse temperature.
-        groups: (N,) and (M,) group of each row of a, and of b. Where they agree off the diagonal,
-            the two are known to belong together, and the entry is left out of both sums.
-        weights: r and c, (N,) each: how much each row counts as an anchor in each direction. A row
-            of weight 0 is a candidate only. c is None where rows of b are no anchors; else N = M.
-        share: the N rows are this process's part of M pairs, and r that of the weights c, (M,).
-            The sums of columns are over all processes, and this one's share of the cost is given.
-    """
-    if share is None and len(a) * len(b) <= TILE // 4:
-        return _SmallSoftmaxCost.apply(a, b, scale, *groups, *weights)
-    return _SoftmaxCost.apply(a, b, scale, *groups, *weights, share)
-
-
-class _SmallSoftmaxCost(torch.autograd.Function):
-    """Of a batch that is one tile. Its slope is made in the forward pass, and no sums are kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        a: Tensor,
-        b: Tensor,
-        scale: Tensor,
-        ga: Tensor,
-        gb: Tensor,
-        r: Tensor,
-        c: Tensor | None,
-    ) -> Tensor:
-        a, b = widened(a, b)
-        scale, r = scale.to(a.dtype), r.to(a.dtype)
-        with exactly(a.device):
-            known = (ga[:, None] == gb).fill_diagonal_(False)
-            s = (a @ b.T).mul_(scale).masked_fill_(known, -torch.inf)
-            p = s.log_softmax(dim=1)
-            cost, pull = p.diagonal() @ r, r
-            slope = p.exp_().mul_(r[:, None])
-            if c is not None:
-                c = c.to(a.dtype)
-                p = s.log_softmax(dim=0)
-                cost, pull = cost + p.diagonal() @ c, r + c
-                slope.addcmul_(p.exp_(), c)
-            slope.diagonal().sub_(pull)
-        ctx.save_for_backward(a, b, scale, slope)
-        return cost.neg_()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, slope = ctx.saved_tensors
-        factor = scale * grads[0]
-        with exactly(a.device):
-            grad_a, grad_b = (slope @ b).mul_(factor), (slope.T @ a).mul_(factor)
-        slope_of_scale = of_scale(ctx, grad_a, a, scale)
-        return grad_a, grad_b, slope_of_scale, *[None] * 4
-
-
-class _SoftmaxCost(torch.autograd.Function):
+class TiledSoftmaxCost(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -280,15 +231,9 @@ class _SoftmaxCost(torch.autograd.Function):
                 grad_b = with_product(grad_b, b, j, slope.T, part(a, i))
             if grad_a is None or grad_b is None:  # of no rows, there is no tile
                 grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
-        return grad_a, grad_b, of_scale(ctx, grad_a, a, scale), *[None] * 5
-
-
-def of_scale(ctx: Any, grad_a: Tensor, a: Tensor, scale: Tensor) -> Tensor | None:
-    """The gradient of the scale, if it is asked for: its product with a is all that s is made of,
-    so that the slopes of the embeddings add up to it."""
-    if not ctx.needs_input_grad[2]:
-        return None
-    return torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
+            # s is linear in the scale, so that its slope is what the embeddings' slopes add up to.
+            grad_scale = row_sums(grad_a * a).sum() / scale if ctx.needs_input_grad[2] else None
+        return grad_a, grad_b, grad_scale, *[None] * 5
 
 
 def _added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:

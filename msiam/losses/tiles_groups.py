@@ -18,7 +18,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
-from msiam.losses.tiles import exactly, is_even, part, row_blocks, widened, with_product
+from msiam.losses.tiles import (
+    exactly,
+    exp_,
+    is_even,
+    log,
+    part,
+    row_blocks,
+    widened,
+    with_product,
+)
 
 
 @dataclass(frozen=True)
@@ -264,7 +273,7 @@ class _Tile:
 
     def summed(self, dim: int, totals: bool) -> list[Tensor]:
         """The logarithms of the sums along a dimension, and where asked for total and count."""
-        found = [t.sum(dim).log_() if even else t.logsumexp(dim) for t, even in self.terms]
+        found = [log(t.sum(dim)) if even else t.logsumexp(dim) for t, even in self.terms]
         if totals:
             found += [self.of_positives.sum(dim), self.positive.sum(dim)]
         return found
@@ -282,7 +291,7 @@ class _Tile:
         slope = None
         for term, (t, even), (found, g) in zip(self.sums, self.terms, of_sums, strict=True):
             if even:
-                some = t * self._of_pairs(g * found.neg().exp_(), both)
+                some = t * self._of_pairs(g * exp_(-found), both)
             else:
                 some = (t - found[0, self.block, None]).exp_().mul_(g[0, self.block, None])
                 if both:

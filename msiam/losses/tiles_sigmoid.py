@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import Known, diagonal, exactly, part, square_tiles, with_product
+from msiam.losses.tiles import (
+    Known,
+    diagonal,
+    exactly,
+    part,
+    row_sums,
+    square_tiles,
+    with_product,
+)
 
 
 def softplus_cost(
@@ -78,7 +86,7 @@ class _SoftplusCost(torch.autograd.Function):
                 if grad_a is None or grad_b is None:  # of no rows, there is no tile
                     grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
                 # Logits less their bias are linear in it.
-                grad_scale = torch.dot(grad_a.view(-1), a.reshape(-1)) / scale
+                grad_scale = row_sums(grad_a * a).sum() / scale
                 ctx.save_for_backward(grad_a, grad_b, grad_scale, grad_bias)
         return total
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from msiam.losses.anchors import anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles import matches, part, softmax_cost, widened
+from msiam.losses.rows import row_products
+from msiam.losses.softmax import softmax_cost
+from msiam.losses.tiles import matches, part, widened
 from msiam.registry.options import Options
 
 
@@ -58,17 +60,18 @@ class NTuple(Loss):
 
     def _own(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """The positive among its row's own negatives."""
-        anchor, *others = embeddings.values()
-        of_anchor, *groups = (targets.groups[column] for column in embeddings)
+        anchor, positive, *negatives = embeddings.values()
+        of_anchor, _, *groups = (targets.groups[column] for column in embeddings)
         out = of_anchor[:, None] == torch.stack(groups, dim=1)
         if targets.same is not None:
             out |= ~targets.same[:, None]
-        out[:, 0] = False  # alone, the positive costs nothing
-        count = (~out[:, 1:].all(dim=1)).sum().clamp(min=1)
-        s = torch.stack([(anchor * other).sum(dim=1) for other in others], dim=1)
-        s = (s / self.options.temperature).masked_fill(out, -torch.inf)
-        first = torch.zeros_like(of_anchor, dtype=torch.long)
-        return nn.functional.cross_entropy(s, first, reduction="sum") / count
+        count = (~out.all(dim=1)).sum().clamp(min=1)
+        own = row_products(anchor, positive)
+        s = torch.stack([row_products(anchor, negative) for negative in negatives], dim=1)
+        s = ((s - own[:, None]) / self.options.temperature).masked_fill(out, -torch.inf)
+        excess = s[:, 0] if len(negatives) == 1 else s.logsumexp(dim=1)
+        # What is no number must not look like nothing: training has to stop, and not go on at 0.
+        return nn.functional.softplus(excess).sum() / count + 0 * own.sum()
 
     def _in_batch(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """The positive among those of all rows and their negatives."""

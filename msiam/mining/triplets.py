@@ -150,14 +150,10 @@ class _ListedCost(torch.autograd.Function):
         if any(ctx.needs_input_grad[:2]):
             to_near.mul_((slope * price.outward(near))[:, None])
             to_far.mul_((slope * price.outward(far))[:, None])
-            grad_b = torch.zeros_like(b).index_add_(0, listed.negatives, to_far)
-            grad_b = _added(grad_b, listed.positives, to_near, -1)
+            grad_b = _by_number(to_far, listed.negatives, len(b))
+            grad_b -= _by_number(to_near, listed.positives, len(b))
             to_near -= to_far
-            grad_a = (
-                to_near
-                if listed.anchors is None
-                else _added(torch.zeros_like(a), listed.anchors, to_near, 1)
-            )
+            grad_a = _by_number(to_near, listed.anchors, len(a))
             ctx.save_for_backward(grad_a, grad_b)
         count, costly = torch.tensor(len(cost), device=cost.device), (cost > 0).sum()
         ctx.mark_non_differentiable(count, costly)
@@ -174,11 +170,12 @@ def _taken(vectors: Tensor, numbers: Tensor | None) -> Tensor:
     return vectors if numbers is None else vectors.index_select(0, numbers)
 
 
-def _added(total: Tensor, numbers: Tensor | None, part: Tensor, sign: int) -> Tensor:
-    """The rows of a part added to, or taken from, those of these numbers."""
+def _by_number(rows: Tensor, numbers: Tensor | None, count: int) -> Tensor:
+    """(count, D) sums of (T, D) rows by their numbers, as in the gradient of a look-up."""
     if numbers is None:
-        return total.add_(part, alpha=sign)
-    return total.index_add_(0, numbers, part, alpha=sign)
+        return rows
+    # index_add_ wakes threads at sizes at which that takes thirty times as long.
+    return torch.ops.aten.embedding_dense_backward(rows, numbers, count, -1, False)
 
 
 class _TotalCost(torch.autograd.Function):

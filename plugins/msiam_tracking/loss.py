@@ -49,6 +49,8 @@ class ScoreMap(Loss):
 
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         one, other = (as_maps(vectors) for vectors in embeddings.values())
+        if not len(one):
+            return one.sum() + other.sum()  # of no rows, there is no convolution
         positive = targets.positive(len(one), one.device)[:, None, None]
         weights = torch.where(positive, self.weights, 1 / SCORES**2)
         sign = torch.where(positive & self.here, 1.0, -1.0)

@@ -7,17 +7,7 @@ from hypothesis import strategies as st
 from memory import growth
 
 from msiam.losses import tiles
-from msiam.losses.tiles import row_blocks, softmax_cost, square_tiles, widened
-
-
-def dense(a, b, scale, groups, weights):
-    """softmax_cost with the whole matrix at hand."""
-    s = scale * a @ b.T
-    known = groups[0][:, None] == groups[1]
-    own = s.diagonal()
-    s = s.masked_fill(known & ~torch.eye(len(a), dtype=torch.bool), -torch.inf)
-    r, c = weights
-    return r @ (s.logsumexp(1) - own) + c @ (s.logsumexp(0) - own)
+from msiam.losses.tiles import exp_, log, row_blocks, row_sums, square_tiles, widened
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 300))
@@ -41,35 +31,15 @@ def test_square_tiles_are_all_entries_once(rows, columns, tile):
     assert seen.eq(1).all()
 
 
-@given(st.integers(1, 9), st.integers(1, 100), st.integers(1, 9), st.integers(0, 99))
-def test_it_is_the_dense_cost_whatever_the_size_of_a_tile(rows, tile, kinds, seed):
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=random, dtype=torch.float64)
-
-    groups = tuple(torch.randint(kinds, (rows,), generator=random) for _ in range(2))
-    leaves = [draw(rows, 3), draw(rows, 3), draw(1)[0].exp()]
-    weights = (draw(rows).abs(), draw(rows).abs())
-    results = []
-    for cost in (softmax_cost, dense):
-        inputs = [leaf.clone().requires_grad_() for leaf in leaves]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiles, "TILE", tile)
-            patch.setattr(tiles, "FEW", seed)
-            value = cost(*inputs, groups, weights)
-            results.append((value, torch.autograd.grad(3 * value, inputs)))
-    torch.testing.assert_close(*results)
-
-
-def test_differentiating_twice_is_refused_and_not_wrong():
-    a = torch.randn(4, 3, requires_grad=True)
-    groups, weights = (torch.arange(4),) * 2, (torch.ones(4),) * 2
-    value = softmax_cost(a, a.detach(), torch.tensor(1.0), groups, weights)
-    factor = torch.tensor(2.0, requires_grad=True)
-    (slope,) = torch.autograd.grad(factor * value, a, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_functions_that_wake_no_threads_are_those_of_torch(dtype):
+    values = torch.linspace(-60, 60, 999, dtype=dtype)
+    torch.testing.assert_close(exp_(values.clone()), values.exp(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(log(values.exp()), values)
+    edges = torch.tensor([0.0, torch.inf, torch.nan], dtype=dtype)
+    torch.testing.assert_close(log(edges), edges.log(), equal_nan=True)
+    torch.testing.assert_close(exp_(-edges), (-edges).exp(), equal_nan=True)
+    torch.testing.assert_close(row_sums(values.view(27, 37)), values.view(27, 37).sum(dim=1))
 
 
 @pytest.mark.parametrize(
