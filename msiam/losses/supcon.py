@@ -10,7 +10,8 @@ from torch import Tensor
 
 from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
-from msiam.losses.tiles_groups import LogSum, matched, mean_of, sums_over
+from msiam.losses.sides import matched
+from msiam.losses.tiles_groups import LogSum, mean_of, sums_over
 from msiam.registry.options import Options
 
 
