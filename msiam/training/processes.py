@@ -223,8 +223,12 @@ def global_loss(loss: WeightedSum, embeddings: Mapping[str, Tensor], targets: Ta
     share = Share(rows, sum(counts[: rank()]), device)
 
     @functools.cache
-    def of_all(first: int) -> tuple[dict[str, Tensor], Targets]:
-        """All rows, with those of one rank on top."""
+    def of_all(shared: bool) -> tuple[dict[str, Tensor], Targets]:
+        """All rows: this rank's on top if the work is shared, else in the order of the ranks.
+
+        These are two gathers on rank 0 as well, or it would not meet the others in the second.
+        """
+        first = rank() if shared else 0
         same, scores = (
             known if known is None else gather(known, counts, first)
             for known in (targets.same, targets.scores)
@@ -237,8 +241,8 @@ def global_loss(loss: WeightedSum, embeddings: Mapping[str, Tensor], targets: Ta
         if not one.gathers:
             return one(embeddings, targets) * (rows * len(counts) / sum(counts))
         if not one.shares(len(embeddings)):
-            return one(*of_all(0))
-        columns, everything = of_all(rank())
+            return one(*of_all(False))
+        columns, everything = of_all(True)
         return one(columns, replace(everything, share=share)) * len(counts)
 
     with torch.random.fork_rng([] if device.type == "cpu" else [device]):

@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_has_its_nearest_name(tmp_path):
 
 def test_an_unknown_suffix_has_the_known_ones(tmp_path):
     (tmp_path / "t.xlsx").write_bytes(b"PK")
-    assert ".csv, .json, .jsonl, .parquet, .tsv, .zip" in error(tmp_path / "t.xlsx")
+    assert ".csv, .json, .jsonl, .parquet, .tsv, .ttf, .zip" in error(tmp_path / "t.xlsx")
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.zip", "t.json", "t.csv"])

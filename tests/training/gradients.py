@@ -23,6 +23,7 @@ from msiam.training.objective import Objective
 ROWS = 17  # the first of two processes has one more than the other
 WIDTH, DIM, ITEMS = 6, 8, 20
 DIMS = {"score_map": 22 * 22}  # embeddings that are maps
+WITH_ANOTHER = "beside a loss that each computes whole"
 NAMES = ("one", "two", "three", "four")
 
 #: Options beside the defaults: what makes a loss take another way through its rows.
@@ -74,6 +75,7 @@ def cases() -> Iterator[Case]:
     yield Case("contrastive", {}, 2, "labels", "one frozen")
     yield Case("infonce", {}, 2, "", "in chunks")
     yield Case("infonce", {}, 2, "", "accumulated")
+    yield Case("infonce", {}, 2, "", WITH_ANOTHER)
     yield Case("contrastive", {}, 2, "labels", "accumulated")
 
 
@@ -144,7 +146,12 @@ def build(case: Case) -> Objective:
     torch.manual_seed(0)
     model = Towers(case)
     cls = registry().find("loss", case.loss).load()
-    loss = WeightedSum([cls(parse_options(cls, case.options, case.loss))], [0.7])
+    losses, weights = [cls(parse_options(cls, case.options, case.loss))], [0.7]
+    if case.towers == WITH_ANOTHER:
+        triplet = registry().find("loss", "triplet").load()
+        losses.append(triplet(parse_options(triplet, {"miner": "distance_weighted"}, "triplet")))
+        weights.append(0.4)
+    loss = WeightedSum(losses, weights)
     loss.begin(torch.arange(5), DIM)
     return Objective(model, loss).double().train()
 
