@@ -199,13 +199,14 @@ class TiledSoftmaxCost(torch.autograd.Function):
                     of_columns = share.log_total(of_columns)
                 cost += part(c, slice(0, n)) @ (part(of_columns, slice(0, n)) - own)
         ctx.known, ctx.level = known, level
-        ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns)
+        only = s if len(tiles) == 1 else None  # no need to make it again
+        ctx.save_for_backward(a, b, scale, r, c, of_rows, of_columns, only)
         return cost
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, scale, r, c, of_rows, of_columns = ctx.saved_tensors
+        a, b, scale, r, c, of_rows, of_columns, only = ctx.saved_tensors
         grad_a = grad_b = None
         factor = scale * grads[0]
         r, c = r * factor, c if c is None else c * factor
@@ -216,11 +217,14 @@ class TiledSoftmaxCost(torch.autograd.Function):
         with exactly(a.device):
             for tile in square_tiles(a.shape[0], b.shape[0]):
                 i, j = tile
-                s = (a[i] @ b[j].T).mul_(scale)
-                ctx.known.fill(s, tile)
+                s = only
+                if s is None:
+                    s = (a[i] @ b[j].T).mul_(scale)
+                    ctx.known.fill(s, tile)
+                    s = s.exp_() if ctx.level else s
                 if ctx.level:
                     share = r[i, None] if c is None else r[i, None] + c[j]
-                    slope = s.exp_().mul_(share)
+                    slope = s * share
                 else:
                     slope = (s - of_rows[i, None]).exp_().mul_(r[i, None])
                     if c is not None:

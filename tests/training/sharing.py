@@ -21,8 +21,6 @@ from msiam.registry.options import parse_options
 from msiam.training import processes
 
 ROWS, DIM = 192, 16
-#: For work: the batch is many tiles, as large ones are. What is one tile is never made twice.
-TILES = 1 << 16
 #: For memory: a matrix of all pairs would take 64 MiB, and what is held of a block 256 KiB.
 MANY, TILE = 4096, 1 << 16
 #: Of so many rows, all take 64 MiB, and those of a process half of it.
@@ -127,7 +125,6 @@ if __name__ == "__main__":
     with processes.together():
         torch.set_num_threads(1)
         found = dict(zip(("forward", "backward"), gathering(), strict=True))
-        tiles.TILE = TILES
         found |= {f"work of {case}": work(case) for case in cases()}
         tiles.TILE = TILE
         found |= {f"memory of {case}": memory(case) for case in cases()}
