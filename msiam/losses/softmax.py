@@ -10,7 +10,16 @@ from torch.autograd.function import once_differentiable
 
 from msiam.losses import tiles
 from msiam.losses.share import Share
-from msiam.losses.tiles import TiledSoftmaxCost, exactly, exp_, is_even, log, row_sums, widened
+from msiam.losses.tiles import (
+    TiledSoftmaxCost,
+    exactly,
+    exp_,
+    is_even,
+    log,
+    product,
+    row_sums,
+    widened,
+)
 
 
 def softmax_cost(
@@ -80,7 +89,7 @@ class _SmallSoftmaxCost(torch.autograd.Function):
         with exactly(a.device):
             grad_a, grad_b = slope @ b, slope.T @ a
             # s is linear in the scale, so that its slope is what the embeddings' slopes add up to.
-            grad_scale = row_sums(grad_a * a).sum() / scale if ctx.needs_input_grad[2] else None
+            grad_scale = product(grad_a, a) / scale if ctx.needs_input_grad[2] else None
         return grad_a, grad_b, grad_scale, *[None] * 4
 
 

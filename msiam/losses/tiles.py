@@ -121,6 +121,13 @@ def row_sums(rows: Tensor) -> Tensor:
     return rows.mv(rows.new_ones(rows.shape[1]))
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of all products of two matrices' entries, without a third matrix if it were large."""
+    if a.numel() > FEW:
+        return torch.dot(a.view(-1), b.reshape(-1))
+    return row_sums(a * b).sum()
+
+
 def exactly(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """No autocast within."""
     if torch.is_autocast_enabled(device.type):
@@ -236,7 +243,7 @@ class TiledSoftmaxCost(torch.autograd.Function):
             if grad_a is None or grad_b is None:  # of no rows, there is no tile
                 grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
             # s is linear in the scale, so that its slope is what the embeddings' slopes add up to.
-            grad_scale = row_sums(grad_a * a).sum() / scale if ctx.needs_input_grad[2] else None
+            grad_scale = product(grad_a, a) / scale if ctx.needs_input_grad[2] else None
         return grad_a, grad_b, grad_scale, *[None] * 5
 
 

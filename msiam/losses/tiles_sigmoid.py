@@ -17,7 +17,7 @@ from msiam.losses.tiles import (
     diagonal,
     exactly,
     part,
-    row_sums,
+    product,
     square_tiles,
     with_product,
 )
@@ -86,7 +86,7 @@ class _SoftplusCost(torch.autograd.Function):
                 if grad_a is None or grad_b is None:  # of no rows, there is no tile
                     grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(b)
                 # Logits less their bias are linear in it.
-                grad_scale = row_sums(grad_a * a).sum() / scale
+                grad_scale = product(grad_a, a) / scale
                 ctx.save_for_backward(grad_a, grad_b, grad_scale, grad_bias)
         return total
 
