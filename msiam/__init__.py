@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from msiam.evaluation.evaluator import Result as Result
     from msiam.gallery.backend import Backend as Backend
     from msiam.gallery.gallery import Gallery as Gallery
+    from msiam.gallery.table_backend import TableBackend as TableBackend
+    from msiam.gallery.vector_table import TableOptions as TableOptions
+    from msiam.gallery.vector_table import VectorTable as VectorTable
     from msiam.losses.base import Loss as Loss
     from msiam.losses.base import Targets as Targets
     from msiam.mining.batch import Miner as Miner
@@ -50,8 +53,11 @@ _HOME = {
     "Rejected": "msiam.towers.encoder",
     "Result": "msiam.evaluation.evaluator",
     "Run": "msiam.run",
+    "TableBackend": "msiam.gallery.table_backend",
+    "TableOptions": "msiam.gallery.vector_table",
     "Targets": "msiam.losses.base",
     "Tower": "msiam.towers.tower",
+    "VectorTable": "msiam.gallery.vector_table",
     "errors": "msiam.errors",
     "hookimpl": "msiam.registry.hookspecs",
     "load": "msiam.run",

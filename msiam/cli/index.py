@@ -23,7 +23,14 @@ def index(
     id: Annotated[
         str | None, typer.Option(help="The column with the records' ids [row numbers].")
     ] = None,
-    backend: Annotated[str, typer.Option(help="A registered index backend.")] = "faiss",
+    backend: Annotated[
+        str,
+        typer.Option(help="What searches: a registered name, or a URL, as pgvector://host/db."),
+    ] = "faiss",
+    backend_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One of its options; may be given several times."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, bf16 (faster where the machine has it), or auto.")
     ] = "fp32",
@@ -31,6 +38,7 @@ def index(
 ) -> None:
     """Embed a table's rows and build a gallery that msiam search can search."""
     from msiam.data.streams import open_stream
+    from msiam.gallery.backend_url import given_options
     from msiam.gallery.gallery import Gallery
     from msiam.progress import items_bar
     from msiam.run import load
@@ -42,7 +50,8 @@ def index(
     with items_bar(progress, "indexing", len(stream)) as bar:
         gallery = Gallery.build(
             model, stream, column, folder, id,
-            backend=backend, run=run, progress=bar, precision=cast("Precision", precision),
+            backend=backend, options=given_options(backend_option or ()), run=run, progress=bar,
+            precision=cast("Precision", precision),
         )  # fmt: skip
     if json:
         print_json(

@@ -14,6 +14,7 @@ import numpy as np
 
 from msiam.errors import GalleryError, one_of
 from msiam.gallery.backend import Backend
+from msiam.gallery.backend_url import named_backend
 from msiam.gallery.catalogue import CatalogueWriter, record_columns
 from msiam.gallery.ids import check_ids, record_ids
 from msiam.gallery.manifest import Manifest, Stored, commit, writing
@@ -76,6 +77,7 @@ def build_gallery(
     from msiam.towers.inference import How
 
     check_column(model, column)
+    backend, options = named_backend(backend, options)
     kind: type[Backend] = registry().find("backend", backend).load()
     parsed = parse_options(kind, options, f"backend {backend}")
     table = open_stream(source)

@@ -84,7 +84,8 @@ class Gallery:
             column: the table's and the model's column with the items.
             folder: where the gallery goes.
             id: the column with each record's id; None: the row's number.
-            backend: the name of what searches, with its ``options``.
+            backend: the name of what searches, with its ``options``; or a URL that holds both, as
+                ``pgvector://host/database``.
             run: the run or model folder, noted so that the gallery's model is found again.
             progress: called with the number of items each time that some are embedded.
             precision: fp32, bf16 (faster where the machine has it), or auto; as ``Model.encode``.
