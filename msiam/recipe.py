@@ -24,6 +24,9 @@ DEFAULTS = {
     "classes": ("supcon", "retrieval"),
 }
 
+#: The loss of rows that are drawn, by how many columns they have.
+OF_DRAWN = {2: "infonce", 3: "triplet", 4: "quadruplet"}
+
 
 class SamplerTerm(Options):
     """Which rows make a batch; see ``msiam.data.samplers``."""
@@ -137,7 +140,7 @@ class Recipe(Options):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _classes_of_all_columns(cls, content: Any) -> Any:
-        """``classes: label`` means that column of the table for every column of the model.
+        """``classes: label`` means that column of the table for every column that is not drawn.
 
         So does a list of columns.
         """
@@ -145,7 +148,9 @@ class Recipe(Options):
         if isinstance(data, dict) and isinstance(columns, dict):
             classes = data.get("classes")
             if isinstance(classes, str | list):
-                content = content | {"data": data | {"classes": dict.fromkeys(columns, classes)}}
+                drawn = data.get("draw") or {}
+                read = [column for column in columns if column not in drawn]
+                content = content | {"data": data | {"classes": dict.fromkeys(read, classes)}}
         return content
 
     @classmethod
@@ -196,6 +201,8 @@ class Recipe(Options):
         loss, evaluator = DEFAULTS[self.data.kind]
         if self.data.score is not None and len(self.columns) == 3:
             loss = "margin_mse"
+        if self.data.draw:
+            loss = OF_DRAWN.get(len(self.columns), "tuple")
         update: dict[str, Any] = {}
         if not self.loss:
             update["loss"] = [LossTerm(name=loss)]
@@ -248,8 +255,8 @@ def apply_override(content: Any, override: str) -> None:
 #: What may be given by its name alone.
 TERMS = ("loss", "evaluate", "sampler", "miner")
 
-#: What a tower keeps when its encoder is swapped. The rest, the learning rate and whether it is
-#: frozen as well, was chosen for the old one.
+#: What a tower keeps when its encoder is swapped. The rest, the learning rate, where it begins and
+#: whether it is frozen as well, was chosen for the old one.
 KEPT = {"encoder", "dim", "head", "normalize"}
 
 

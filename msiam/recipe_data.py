@@ -40,6 +40,10 @@ class Score(Options):
     same: float | None = None
 
 
+#: What a drawn column holds, of the first column's item: that item itself, another of its class,
+#: or one of another class.
+Drawn = Literal["itself", "same", "other"]
+
 #: How a pair that is different comes of a row whose items belong together.
 Swap = Literal["random", "bm25"]
 
@@ -59,6 +63,15 @@ class Split(Options):
 
     validation: float = pydantic.Field(0.1, gt=0)
     test: float = pydantic.Field(0.1, ge=0)
+    unseen: float = pydantic.Field(
+        0.0,
+        ge=0,
+        description="a further part to measure: a share or a number of the rows, in whole classes "
+        "that no other part has; with by: item",
+    )
+    train: float = pydantic.Field(
+        1.0, gt=0, le=1, description="share of the rows left for training that is trained on"
+    )
     by: str | None = pydantic.Field(
         None,
         description="what no two parts share: of data with classes, whole classes (class: none of "
@@ -99,6 +112,12 @@ class Data(Options):
         description="kinds of different pairs, made of rows that all belong together by swapping "
         "their second items: with one at random, or with that of most alike words (bm25)",
     )
+    draw: dict[str, Drawn] = pydantic.Field(
+        {},
+        description="columns that the table lacks: each holds, of the first column's item, that "
+        "item itself (another view of it), another of its class (same), or one of another class "
+        "(other), drawn anew each time",
+    )
     split: Split = Split()
 
     @property
@@ -111,6 +130,8 @@ class Data(Options):
     @property
     def targets(self) -> set[str]:
         """What is said of the rows; see ``msiam.losses.base.Given``."""
+        if set(self.draw.values()) & {"same", "other"}:
+            return set()  # the classes have said which items belong together; so do the rows now
         if self.classes is not None:
             # Two classes may differ or not, which labels the pair; of more, no pair is the row's.
             return {"classes", "labels"} if len(self.classes) == 2 else {"classes"}
@@ -129,6 +150,14 @@ class Data(Options):
         """What no two parts share: "class", "item", or the values of that column."""
         return self.split.by or ("item" if self.classes is None else "class")
 
+    def read(self, columns: Collection[str]) -> list[str]:
+        """Those of the model's columns that the table has; the others are drawn."""
+        return [column for column in columns if column not in self.draw]
+
+    def source(self, column: str, columns: Collection[str]) -> str:
+        """The table's column that holds a column's items: that is the first one for views of it."""
+        return next(iter(columns)) if column in self.draw else column
+
     def fault(self, columns: Collection[str]) -> str | None:
         """What does not fit together here, or with the model's columns: a key and a sentence."""
         said = [key for key in KINDS if getattr(self, key) is not None]
@@ -142,6 +171,13 @@ class Data(Options):
                 f"data.negatives: found with {found}; different pairs are made of two columns all "
                 "of whose rows belong together: leave it out"
             )
+        if self.draw and (fault := _draw_fault(self, columns)):
+            return fault
+        if self.split.unseen and (self.classes is None or self.split.by != "item"):
+            return (
+                f"data.split.unseen: found {self.split.unseen:g}; it holds whole classes out, "
+                "beside a split by items: it takes data.classes and data.split.by: item"
+            )
         if len(columns) == 1 and self.classes is None:
             return (
                 f"columns: found '{next(iter(columns))}' alone; one column learns from classes: "
@@ -150,7 +186,7 @@ class Data(Options):
         if self.split.by == "class" and self.classes is None:
             return "data.split.by: found 'class'; there are none without data.classes"
         if self.classes is not None:
-            return _classes_fault(self.classes, columns)
+            return _classes_fault(self.classes, self.read(columns))
         return None if self.score is None else _score_fault(self.score, columns)
 
 
@@ -170,6 +206,33 @@ def _classes_fault(classes: dict[str, str | list[str]], columns: Collection[str]
                 f"data.classes: says nothing of column '{column}'; add '{column}: COLUMN', the "
                 "table's column with the classes of its items"
             )
+    return None
+
+
+def _draw_fault(data: Data, columns: Collection[str]) -> str | None:
+    first, *others = columns
+    for column in data.draw:
+        if column not in others:
+            return (
+                f"data.draw.{column}: must be a column of the model behind the first, '{first}', "
+                f"by which it is drawn; {one_of(column, others)}"
+            )
+    for column in others:
+        if column not in data.draw:
+            return (
+                f"data.draw: says nothing of column '{column}'; where any are drawn, all but the "
+                f"first, '{first}', are: add '{column}: itself', same or other"
+            )
+    for key in ("label", "score", "negatives"):
+        if getattr(data, key) is not None:
+            return f"data.draw: found with {key}, which says what drawing says; leave it out"
+    by_class = [column for column, how in data.draw.items() if how != "itself"]
+    if by_class and data.classes is None:
+        column = by_class[0]
+        return (
+            f"data.draw.{column}: found '{data.draw[column]}', and there are no classes to draw "
+            "by; add 'classes: COLUMN' to data, or draw itself"
+        )
     return None
 
 

@@ -193,6 +193,21 @@ TWO = {"one": "question", "two": "question"}
         ),
         (TWO, {"score": "s", "classes": "k"}, "data: found score and classes; "),
         (TWO, {"classes": {"one": "k"}}, "data.classes: says nothing of column 'two'; add 'two: "),
+        (TWO, {"draw": {"one": "itself"}}, "data.draw.one: must be a column of the model behind"),
+        (TWO, {"draw": {"two": "same"}}, "data.draw.two: found 'same', and there are no classes "),
+        (TWO, {"draw": {"two": "alike"}}, "data.draw.two: found 'alike'"),
+        (
+            TWO | {"three": "question"},
+            {"draw": {"three": "other"}, "classes": "k"},
+            "data.draw: says nothing of column 'two'; where any are drawn, all but the first, 'one",
+        ),
+        (
+            TWO,
+            {"draw": {"two": "itself"}, "score": {"column": "s", "same": 1}},
+            "data.draw: found with score, which says what drawing says; leave it out",
+        ),
+        (TWO, {"split": {"unseen": 0.1}}, "data.split.unseen: found 0.1; it holds whole classes "),
+        (TWO, {"split": {"train": 0}}, "data.split.train: found 0; Input should be greater than 0"),
         (TWO, {"classes": {"on": "k"}}, "data.classes.on: no such column of the model; did you me"),
         (
             TWO | {"three": "question"},
@@ -402,7 +417,7 @@ def test_the_same_encoder_keeps_its_options():
 
 
 def test_what_a_swapped_tower_keeps_are_its_own_keys():
-    assert set(TowerOptions.model_fields) - {"learning_rate", "freeze"} == KEPT
+    assert set(TowerOptions.model_fields) - {"learning_rate", "init", "freeze"} == KEPT
 
 
 @pytest.mark.parametrize(
@@ -447,3 +462,21 @@ def test_a_scalar_is_read_as_yaml(text, value):
 @given(st.text())
 def test_any_text_is_some_value(text):
     scalar(text)
+
+
+@pytest.mark.parametrize(
+    ("others", "loss"), [(1, "infonce"), (2, "triplet"), (3, "quadruplet"), (4, "tuple")]
+)
+def test_drawn_columns_need_no_class_of_their_own_and_have_a_loss(others, loss):
+    drawn = ["same", *["other"] * (others - 1)]
+    draw = {f"column {n}": how for n, how in enumerate(drawn)}
+    recipe = Recipe.parse(
+        {
+            "data": {"table": "t", "classes": "kind", "draw": draw},
+            "columns": dict.fromkeys(["first", *draw], "question"),
+            "towers": RECIPE["towers"],
+        }
+    )
+    assert recipe.data.classes == {"first": "kind"}
+    assert recipe.data.targets == set()
+    assert recipe.loss[0].name == loss and recipe.evaluate[0].name == "retrieval"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msiam.data.draws import Draws
 from msiam.data.examples import Examples, Towers
 from msiam.data.items import Items
 from msiam.towers.encoder import Batch, Encoder
@@ -31,6 +32,7 @@ class Collator:
     Args:
         chunk: most items of a tower in one of its batches; None: all of them are in one.
         whole: frozen layers run in each step too, since what goes in is to be changed.
+        draws: what makes the columns that ``examples`` lack.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Collator:
         encoders: Mapping[str, Encoder],
         chunk: int | None = None,
         whole: bool = False,
+        draws: Draws | None = None,
     ) -> None:
         self.examples = examples
         self.towers = towers
@@ -48,9 +51,12 @@ class Collator:
         self.encoders = encoders
         self.chunk = chunk
         self.whole = whole
+        self.draws = draws
 
     def __call__(self, positions: Sequence[int]) -> dict[str, Any]:
         step = self.examples.select(np.asarray(positions))
+        if self.draws is not None:
+            step = self.draws(step, positions)
         batches: dict[str, list[Batch]] = {}
         index: dict[str, Tensor] = {}
         for tower, encoder in self.encoders.items():

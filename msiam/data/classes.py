@@ -26,11 +26,14 @@ class Classes:
         numbers: (table's key, the model's column) -> class of each row's item, int64 (n,).
         claims: table's key -> class that each row names, int64 (n,), where a label says whether
             its item is a member of it. An item that is none is alone in a class.
+        twofold: tower -> item that has one class in one row and another in another, with both
+            places: nothing can be learnt from it. ``set_aside`` rejects it.
     """
 
     names: list[str] = field(default_factory=list)
     numbers: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     claims: dict[str, np.ndarray] = field(default_factory=dict)
+    twofold: dict[str, dict[int, str]] = field(default_factory=dict)
 
     @classmethod
     def collect(
@@ -51,8 +54,7 @@ class Classes:
                 class that the row names, bool (n,); a table that is not there has members alone.
 
         Raises:
-            DataError: no such column, a null (the message has the row), or an item that is of one
-                class in one row and of another in another (the message has both).
+            DataError: no such column, or a null (the message has the row).
         """
         names: list[str] = []
         numbers: dict[Hashable, int] = {}
@@ -65,6 +67,7 @@ class Classes:
         found: dict[tuple[str, str], np.ndarray] = {}
         claims: dict[str, np.ndarray] = {}
         first: dict[tuple[str, int], tuple[str, Place]] = {}  # by tower, item
+        twofold: dict[str, dict[int, str]] = {tower: {} for tower in towers.values()}
         for key, table in tables.items():
             for column, source in classes.items():
                 tower = towers[column]
@@ -86,12 +89,18 @@ class Classes:
                             of_rows[row] = number((item, name), name)
                     before, place = first.setdefault((tower, item), (name, here))
                     if before != name and item >= 0:
-                        raise DataError(
-                            f"{_place(*here)} has the class '{name}', but its item of "
-                            f"column '{column}' has the class '{before}' in {_place(*place)}; an "
-                            "item is of one class: mend or drop one of the rows"
+                        twofold[tower][item] = (
+                            f"of two classes: '{before}' in {_place(*place)}, '{name}' in "
+                            f"{_place(*here)}"
                         )
-        return cls(names, found, claims)
+        return cls(names, found, claims, twofold)
+
+    def set_aside(self, items: Mapping[str, Items]) -> None:
+        """Reject items of two classes. After a split, which then is that of data without classes:
+        what one training may see, another one does not measure.
+        """
+        for tower, reasons in self.twofold.items():
+            items[tower].reject(reasons)
 
 
 def _place(table: Table, column: str | Sequence[str], row: int) -> str:

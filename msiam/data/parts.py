@@ -12,8 +12,10 @@ import numpy as np
 from msiam.data.attributes import collect_attributes, with_attributes
 from msiam.data.classes import Classes
 from msiam.data.contents import identity
+from msiam.data.draws import check_draws
 from msiam.data.examples import Examples, labels, scores
 from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
+from msiam.data.shares import trained_on, unseen_classes
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
 from msiam.data.splits_by_column import split_by_column
@@ -31,7 +33,8 @@ class Parts:
     Attributes:
         items: by tower, its distinct items over all tables; a tower that follows another shares
             them with it.
-        examples: by part ("train", "validation", "test"); a part may be missing.
+        examples: by part ("train", "validation", "test", "unseen"); a part may be missing. They
+            lack the columns that are drawn for each batch.
         rows: table's name -> how many rows it has.
         notes: what was left out, and why, in plain sentences.
         rejected: rows set aside since an item of theirs cannot be read.
@@ -100,7 +103,7 @@ def training_parts(
     held_out_table = test if test is not None else data.test
     if held_out_table is not None:
         tables["test"] = open_table(held_out_table)
-    items = collect(tables, model)
+    items = collect(tables, model, data)
     columns, by = model.numbering, data.split_by
     classes = classes_of(tables, data, items, columns)
     attributes = collect_attributes(tables, {*reads, *({by} - {"class", "item"})})
@@ -119,9 +122,12 @@ def training_parts(
     shares = {"validation": _share(data.split.validation, base, by)}
     if "test" not in tables and data.split.test > 0:
         shares["test"] = _share(data.split.test, base, by)
+    unseen, base, beside = unseen_classes(base, columns, _share(data.split.unseen, base, by), seed)
     deal = split if by in ("class", "item") else split_by_column
     parts, note = deal(base, columns, shares, seed, by)
-    notes.append(note)
+    parts["train"], left_out = trained_on(parts["train"], data.split.train, seed)
+    parts |= unseen
+    notes += [note, *beside, *left_out]
     if "test" in tables:
         parts["test"] = examples["test"]
     if "more" in tables:
@@ -133,6 +139,7 @@ def training_parts(
     if data.classes is not None:
         for part, rows in parts.items():
             require_classes(part, rows, by)
+        classes.set_aside(items)
     return Parts(items, parts, _rows(tables), notes, [], classes.names, data.negatives or {})
 
 
@@ -162,10 +169,11 @@ def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:
 def test_part(data: Data, model: Model, source: Source, reads: Collection[str] = ()) -> Parts:
     """Another table as the part to measure on."""
     tables = {"test": open_table(source)}
-    items = collect(tables, model)
+    items = collect(tables, model, data)
     classes = classes_of(tables, data, items, model.numbering)
     examples = examples_of("test", tables["test"], items, classes, model.numbering, data)
     examples = with_attributes(examples, "test", collect_attributes(tables, reads))
+    classes.set_aside(items)
     parts = {"test": examples}
     return Parts(items, parts, _rows(tables), [], [], classes.names, data.negatives or {})
 
@@ -174,12 +182,17 @@ def _rows(tables: Mapping[str, Table]) -> dict[str, int]:
     return {table.name: len(table) for table in tables.values()}
 
 
-def collect(tables: Mapping[str, Table], model: Model) -> dict[str, Items]:
-    """By tower, the distinct items of its columns, and of those of the towers that follow it."""
+def collect(tables: Mapping[str, Table], model: Model, data: Data) -> dict[str, Items]:
+    """By tower, the distinct items of its columns, and of those of the towers that follow it.
+
+    Columns that are drawn have the items of the first one.
+    """
+    check_draws(data, model)
+    read = data.read(model.columns)
     found = {
         name: Items.collect(
             tables,
-            [c for c, t in model.numbering.items() if t == name],
+            [c for c in read if model.numbering[c] == name],
             name,
             model.tower(name).encoder,
         )
@@ -208,7 +221,8 @@ def examples_of(
     columns: Mapping[str, str],
     data: Data,
 ) -> Examples:
-    """The rows of one table whose items can all be read."""
+    """The rows of one table whose items can all be read, without what is drawn batch by batch."""
+    there = {c: data.source(c, columns) for c in columns if data.draw.get(c, "itself") == "itself"}
     same, scored, classed = None, None, None
     if data.label is not None and data.classes is None and key != "more":
         same = labels(table, data.label.column, data.label.same)
@@ -223,8 +237,8 @@ def examples_of(
                     f"that {'all' if same.any() else 'no'} pairs are the same; give one in between"
                 )
     if data.classes is not None:
-        classed = {c: classes.numbers[key, c] for c in columns}
-    numbers = {c: items[tower].numbers[key, c] for c, tower in columns.items()}
+        classed = {c: classes.numbers[key, source] for c, source in there.items()}
+    numbers = {c: items[columns[c]].numbers[key, source] for c, source in there.items()}
     return Examples.build(numbers, columns, same, scored, classed, classes.claims.get(key))
 
 

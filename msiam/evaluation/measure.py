@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from msiam.data.parts import Parts
+from msiam.data.shares import UNSEEN
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result
 from msiam.evaluation.pairs import pair_scores
@@ -82,4 +83,25 @@ def measure(
     found = Measured(embedded)
     for name, evaluator in evaluators.items():
         found.results[name] = evaluator.evaluate(embedded, calibration)
+    return found
+
+
+def measure_parts(
+    model: Model,
+    parts: Parts,
+    evaluators: dict[str, Evaluator],
+    calibration: Calibration | None,
+    progress: Callable[[int], Any] | None = None,
+) -> Measured:
+    """Run every evaluator over what is held out.
+
+    Where classes are held out beside (``data.split.unseen``), the figures of these stand with the
+    others, under ``unseen/``.
+    """
+    found = measure(evaluators, embed_part(model, parts, parts.held_out, progress), calibration)
+    if UNSEEN in parts.examples:
+        beside = measure(evaluators, embed_part(model, parts, UNSEEN, progress), calibration)
+        for name, result in beside.results.items():
+            found.results[name].metrics |= {f"{UNSEEN}/{k}": v for k, v in result.metrics.items()}
+            found.results[name].headline += f" Of classes never seen in training: {result.headline}"
     return found

@@ -168,3 +168,8 @@ def msiam_evaluators(register):
         "msiam.evaluation.few_shot:FewShot",
         summary="N-way K-shot: accuracy over episodes, within a group and by another hand",
     )
+    register(
+        "knn",
+        "msiam.evaluation.knn:KNN",
+        summary="what an item is by its nearest neighbours, beside raw inputs and no training",
+    )

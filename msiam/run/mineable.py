@@ -85,4 +85,5 @@ def whole_table(table: Table, recipe: Recipe, model: Model, pair: tuple[str, str
     items |= {model.columns[column]: items[tower] for column, tower in columns.items()}
     classes = Classes.collect({"table": table}, data.classes or {}, items, columns)
     examples = examples_of("table", table, items, classes, columns, data)
+    classes.set_aside(items)
     return Mineable(table, items, examples, {table.name: len(table)}, {})

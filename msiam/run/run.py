@@ -131,7 +131,8 @@ class Run:
         """The figures on the run's own held-out part, or on another table."""
         # Opening tables takes the library datasets, which searching and matching do without.
         from msiam.data.parts import test_part, training_parts
-        from msiam.evaluation.measure import build_evaluators, columns_read, embed_part, measure
+        from msiam.data.shares import UNSEEN
+        from msiam.evaluation.measure import build_evaluators, columns_read, measure_parts
         from msiam.run.report import report_run
 
         if self.recipe is None:
@@ -150,12 +151,12 @@ class Run:
             check_rows(
                 self.folder, parts, f"give the table: msiam evaluate {self.folder.path} TABLE"
             )
-            parts.examples = {parts.held_out: parts.examples[parts.held_out]}
+            measured = (parts.held_out, UNSEEN)
+            parts.examples = {p: rows for p, rows in parts.examples.items() if p in measured}
         rejected = self.folder.path / "evaluation-rejected.csv"
         prepare_items(parts, self.model, rejected, allow_rejected, console)
         with items_bar(console, "evaluating") as progress:
-            embedded = embed_part(self.model, parts, parts.held_out, progress)
-        found = measure(evaluators, embedded, self.calibration)
+            found = measure_parts(self.model, parts, evaluators, self.calibration, progress)
         if report is not None:
             report_run(report, self, parts, found, history=[], watched="")
         return found.metrics

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from rich.console import Console
 
 from msiam.data.batches import Collator
+from msiam.data.draws import draws_of
 from msiam.data.examples import Examples
 from msiam.data.parts import Parts, training_parts
 from msiam.data.samplers import BatchSampler, build_sampler
@@ -23,7 +23,13 @@ from msiam.data.sources import Source
 from msiam.data.variants import with_variants
 from msiam.errors import RecipeError, RunError
 from msiam.evaluation.evaluator import Evaluator
-from msiam.evaluation.measure import build_evaluators, calibrate, columns_read, embed_part, measure
+from msiam.evaluation.measure import (
+    build_evaluators,
+    calibrate,
+    columns_read,
+    embed_part,
+    measure_parts,
+)
 from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
 from msiam.progress import items_bar
@@ -33,6 +39,7 @@ from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
 from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
+from msiam.towers.beginning import fit_towers
 from msiam.towers.model import Model, pick_device
 from msiam.training import processes
 from msiam.training.adversarial import Adversary, check_adversary
@@ -178,8 +185,7 @@ def _train(
     model.save(place.model)
     write_text(place.calibration, calibration.to_json())
     with items_bar(console, "evaluating") as progress:
-        embedded = embed_part(model, parts, parts.held_out, progress)
-    found = measure(evaluators, embedded, calibration)
+        found = measure_parts(model, parts, evaluators, calibration, progress)
     run = Run(place, model, recipe, dict(found.metrics), calibration)
     run.metrics["training"] = facts(parts, model, state, keeper.seconds)
     watched = next(iter(evaluators.values())).primary
@@ -233,6 +239,7 @@ def _optimise(
             model.encoders,
             settings.chunk,
             whole=adversary is not None,
+            draws=draws_of(recipe.data, examples, settings.seed),
         ),
         sampler,
         validate,
@@ -273,14 +280,12 @@ def _give_weights(model: Model, parts: Parts, place: RunFolder, resume: bool) ->
 
 def _fit(model: Model, parts: Parts) -> None:
     """Let towers without weights learn what they need from the training items alone."""
-    train = parts.examples["train"]
-    followers = [name for name in model.towers if name not in model.leaders]
-    for name in (*model.leaders, *followers):
-        tower = model.tower(name)
-        if not tower.ready:
-            columns = [c for c, t in model.numbering.items() if t == model.leader(name)]
-            used = np.unique(np.concatenate([train.columns[c] for c in columns]))
-            tower.fit([parts.items[name].values[number] for number in used])
+    train, numbering = parts.examples["train"], model.numbering
+    items = {}
+    for name in model.towers:
+        used = train.distinct_items(c for c, t in numbering.items() if t == model.leader(name))
+        items[name] = [parts.items[name].values[number] for number in used]
+    fit_towers(model, items)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError(
             "towers: nothing is left to train, since every encoder is frozen and has no head; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +44,8 @@ class Follower(Tower):
 
     def __init__(self, where: str, leader: Tower, following: FollowerOptions) -> None:
         keys = leader.describe()
-        keys.pop("learning_rate", None)
+        for own in ("learning_rate", "init"):
+            keys.pop(own, None)
         super().__init__(keys.pop("encoder"), where, **keys)
         self.following = following
         self._leader = (leader,)  # so that torch takes it for no part of this module
@@ -63,9 +63,7 @@ class Follower(Tower):
         if not self.leader.ready:
             name = self.following.follows
             raise ModelError(f"{self._where}: follows {name}, which has no weights yet; fit {name}")
-        with tempfile.TemporaryDirectory() as folder:
-            self.leader.encoder.save(Path(folder))
-            self.restore(Path(folder))
+        self.take_encoder(self.leader)
         self.load_state_dict(self.leader.state_dict())
 
     def restore(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +28,11 @@ class TowerOptions(Options):
     normalize: bool = pydantic.Field(True, description="embeddings of length 1")
     learning_rate: float | None = pydantic.Field(
         None, gt=0, description="of the encoder, where it differs from the rest (pretrained ones)"
+    )
+    init: str | None = pydantic.Field(
+        None,
+        description="a run's or a model's folder: the encoder begins as that of its tower of this "
+        "name, whatever the head",
     )
     freeze: bool | int = pydantic.Field(
         False,
@@ -86,6 +92,17 @@ class Tower(nn.Module):
         """Build all weights, values unset, from what the encoder once saved."""
         self.encoder.restore(folder)
         self._complete()
+
+    def take_encoder(self, other: Tower) -> None:
+        """Begin with a copy of another tower's encoder, which has weights; the head is new.
+
+        Raises:
+            RuntimeError: they are not alike.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            other.encoder.save(Path(folder))
+            self.restore(Path(folder))
+        _inside(self.encoder).load_state_dict(_inside(other.encoder).state_dict())
 
     def _complete(self) -> None:
         """Freeze what is not to learn, and build the head: both take an encoder with weights."""
@@ -149,3 +166,7 @@ class Tower(nn.Module):
     def parameter_count(self, trained: bool = False) -> int:
         """How many numbers the tower holds, or how many of them training may change."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not trained)
+
+
+def _inside(encoder: Encoder) -> Encoder:
+    return encoder.encoder if isinstance(encoder, Frozen) else encoder

@@ -1,4 +1,4 @@
-"""Classes: one numbering over columns and tables, and an item of two classes is refused."""
+"""Classes: one numbering over columns and tables; an item of two classes is rejected."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ APART = {"left": "text", "right": "other"}
 
 
 def collect(words, rows, towers=ONE, more=None):
+    return collect_both(words, rows, towers, more)[0]
+
+
+def collect_both(words, rows, towers=ONE, more=None):
+    """The classes, and the items of each tower."""
     tables = {"table": open_table(rows)}
     if more is not None:
         tables["more"] = open_table(more)
@@ -24,7 +29,9 @@ def collect(words, rows, towers=ONE, more=None):
         for tower in set(towers.values())
     }
     sources = {"left": "kind"} if len(towers) == 1 else {"left": "kind", "right": "sort"}
-    return Classes.collect(tables, sources, items, towers)
+    classes = Classes.collect(tables, sources, items, towers)
+    classes.set_aside(items)
+    return classes, items
 
 
 @pytest.mark.parametrize(
@@ -63,19 +70,19 @@ def test_a_row_without_a_class_is_named(words, value):
         collect(words, rows)
 
 
-def test_an_item_of_two_classes_is_named_with_both_rows(words):
+def test_an_item_of_two_classes_is_rejected_in_all_its_rows(words):
     rows = [
         {"left": "cat", "kind": "animal"},
         {"left": "oak", "kind": "plant"},
         {"left": "cat", "kind": "plant"},
     ]
-    with pytest.raises(DataError) as raised:
-        collect(words, rows)
-    assert str(raised.value) == (
-        "the given list: column 'kind': row 2 (from 0) has the class 'plant', but its item of "
-        "column 'left' has the class 'animal' in the given list: column 'kind': row 0 (from 0); an "
-        "item is of one class: mend or drop one of the rows"
-    )
+    items = collect_both(words, rows)[1]["text"]
+    assert items.numbers["table", "left"].tolist() == [-1, 1, -1]
+    assert [(found.row, found.column) for found in items.rejected] == [(0, "left"), (2, "left")]
+    assert {found.reason for found in items.rejected} == {
+        "of two classes: 'animal' in the given list: column 'kind': row 0 (from 0), 'plant' in "
+        "the given list: column 'kind': row 2 (from 0)"
+    }
 
 
 def test_it_is_one_item_in_two_columns_of_one_tower_and_two_in_those_of_two(words):
@@ -83,9 +90,11 @@ def test_it_is_one_item_in_two_columns_of_one_tower_and_two_in_those_of_two(word
         {"left": "cat", "right": "dog", "kind": "a", "sort": "b"},
         {"left": "oak", "right": "cat", "kind": "c", "sort": "b"},
     ]
-    with pytest.raises(DataError, match=r"'sort': row 1 .* class 'b', but its item of column 'rig"):
-        collect(words, rows, TWO)
-    assert collect(words, rows, APART).names == ["a", "c", "b"]
+    items = collect_both(words, rows, TWO)[1]["text"]
+    assert [(found.row, found.column) for found in items.rejected] == [(0, "left"), (1, "right")]
+    found, items = collect_both(words, rows, APART)
+    assert found.names == ["a", "c", "b"]
+    assert not items["text"].rejected and not items["other"].rejected
 
 
 def test_items_that_cannot_be_read_are_no_item_together(words):
@@ -114,8 +123,10 @@ def test_an_item_cannot_be_a_member_of_a_class_and_not(words):
     rows = [{"left": "a", "kind": "x"}, {"left": "a", "kind": "x"}]
     tables = {"table": open_table(rows)}
     items = {"text": Items.collect(tables, ["left"], "text", words)}
-    with pytest.raises(DataError, match=r"row 1 .* the class 'not x', but .* the class 'x' in"):
-        Classes.collect(tables, {"left": "kind"}, items, ONE, {"table": np.array([True, False])})
+    members = {"table": np.array([True, False])}
+    Classes.collect(tables, {"left": "kind"}, items, ONE, members).set_aside(items)
+    assert items["text"].numbers["table", "left"].tolist() == [-1, -1]
+    assert items["text"].rejected[0].reason.startswith("of two classes: 'x' in the given list: ")
 
 
 def test_of_several_columns_each_combination_is_a_class(words):

@@ -246,3 +246,18 @@ def test_another_table_is_read_for_what_evaluators_need():
     table = [row | {"hand": "left"} for row in kinds(range(3))]
     part = read_test_part(data, made, table, ["hand"]).examples["test"]
     assert part.attributes["hand"].tolist() == [0] * 12
+
+
+def test_an_item_of_two_classes_is_dealt_out_with_the_others_and_then_set_aside(tmp_path):
+    data, made = one_column()
+    data = data.model_copy(update={"split": Split(by="item", validation=10, test=10)})
+    table = [{"a": f"{n} {n}", "kind": f"kind {n % 5}"} for n in range(99)]
+    table.append({"a": table[7]["a"], "kind": "kind 3"})
+    made.tower("text").fit(["some words"])
+    parts = training_parts(data, made, 0, table)
+    held_out = {part: len(rows) for part, rows in parts.examples.items()}
+    assert held_out == {"validation": 10, "test": 10, "train": 80}
+    prepare(parts, made, tmp_path / "rejected.csv", allow=False)
+    assert sum(map(len, parts.examples.values())) == 98
+    assert sorted(entry.row for entry in parts.rejected) == [7, 99]
+    assert "of two classes: 'kind 2' in" in (tmp_path / "rejected.csv").read_text()

@@ -1,0 +1,146 @@
+"""Nearest neighbours: what an item is, by what those nearest to it are (Wu et al., 2018)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+import numpy as np
+import pydantic
+import torch
+
+from msiam.errors import DataError
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
+from msiam.evaluation.roc import wilson_interval
+from msiam.registry.options import Options
+from msiam.towers.embedding import embed_features
+from msiam.towers.tower import Tower
+
+BLOCK = 512  # queries at a time
+
+
+class KNNOptions(Options):
+    """By which column of the table, and how many neighbours."""
+
+    by: str = pydantic.Field(description="the table's column that says what an item is")
+    k: int = pydantic.Field(20, gt=0, description="neighbours that vote")
+    temperature: float = pydantic.Field(
+        0.07, gt=0, description="the smaller, the more do the nearest of them count"
+    )
+    baselines: bool = pydantic.Field(
+        True, description="the same by the same tower untrained, and by what it is given, as raw"
+    )
+
+
+class KNN(Evaluator):
+    """The share of items whose nearest neighbours say rightly what they are.
+
+    Items are those of the first column. Of an item q the k nearest others x of the held-out part
+    vote for their value of the column ``by``, with weights exp(⟨q, x⟩ / temperature); the value
+    with most weight is what q is said to be. Nothing learns from these values here, so that a model
+    may be asked that has never seen any. ``chance/accuracy`` is reached by always saying the
+    commonest.
+
+    Beside it stand ``untrained/accuracy``, by the same tower with new random weights, and
+    ``raw/accuracy``, by the cosine of what its encoder was given (of pictures, the pixels) less the
+    mean over all, where every item is given as equally many numbers. They are measured where a
+    calibration is, at the end.
+
+    Paper: Wu, Xiong, Yu and Lin, Unsupervised Feature Learning via Non-Parametric Instance
+    Discrimination, CVPR 2018, where the neighbours are training items.
+    """
+
+    Options: ClassVar[type[Options]] = KNNOptions
+    primary: ClassVar[str] = "accuracy"
+
+    @property
+    def reads(self) -> Collection[str]:
+        return [self.options.by]
+
+    def evaluate(self, embedded: Embedded, calibration: Calibration | None) -> Result:
+        """See the class.
+
+        Raises:
+            DataError: there are less than two items.
+        """
+        column = next(iter(embedded.examples.columns))
+        numbers, rows = np.unique(embedded.examples.columns[column], return_index=True)
+        values = embedded.examples.attributes[self.options.by][rows]
+        if len(numbers) < 2:
+            raise DataError(f"knn needs two items to compare; '{column}' has {len(numbers)} here")
+        metrics = {"items": float(len(numbers)), "classes": float(len(np.unique(values)))}
+        metrics |= self._figures("accuracy", embedded.of(column)[numbers], values)
+        metrics["chance/accuracy"] = float(np.bincount(values).max() / len(values))
+        if self.options.baselines and calibration is not None:
+            for name, vectors in _baselines(embedded, column, numbers).items():
+                metrics |= self._figures(f"{name}/accuracy", vectors, values)
+        return Result(metrics, headline=self._headline(column, metrics))
+
+    def _figures(self, name: str, vectors: np.ndarray, values: np.ndarray) -> dict[str, float]:
+        said = votes(vectors, values, self.options.k, self.options.temperature)
+        share = float((said == values).mean())
+        low, high = wilson_interval(share, len(values))
+        return {name: share, f"{name}/low": low, f"{name}/high": high}
+
+    def _headline(self, column: str, metrics: dict[str, float]) -> str:
+        others = {
+            "the commonest of all": "chance/accuracy",
+            "raw inputs": "raw/accuracy",
+            "the same tower untrained": "untrained/accuracy",
+        }
+        there = {who: metrics[key] for who, key in others.items() if key in metrics}
+        beside = [f"{who}, {percent(share)}" for who, share in there.items()]
+        return (
+            f"By its {self.options.k} nearest neighbours, the {self.options.by} of {column} is "
+            f"said rightly in {percent(metrics['accuracy'])} of {metrics['items']:,.0f} cases; by "
+            f"{'; by '.join(beside)}."
+        )
+
+
+def votes(vectors: np.ndarray, values: np.ndarray, k: int, temperature: float) -> np.ndarray:
+    """(n,): for each of n vectors (n, D) the value for which its k nearest others vote.
+
+    Of values (n,), integers from 0. Of equal weights the smallest value wins.
+    """
+    n = len(vectors)
+    k = min(k, n - 1)
+    said = np.empty(n, values.dtype)
+    for start in range(0, n, BLOCK):
+        queries = np.arange(start, min(start + BLOCK, n))
+        scores = vectors[queries] @ vectors.T
+        scores[np.arange(len(queries)), queries] = -np.inf
+        nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        near = np.take_along_axis(scores, nearest, axis=1).astype(np.float64)
+        weights = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+        ballot = np.zeros((len(queries), int(values.max()) + 1))
+        np.add.at(ballot, (np.arange(len(queries))[:, None], values[nearest]), weights)
+        said[queries] = ballot.argmax(axis=1)
+    return said
+
+
+def _baselines(embedded: Embedded, column: str, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Other vectors of the same items, (n, D) of length 1, by what makes them."""
+    found: dict[str, np.ndarray] = {}
+    tower = embedded.towers[column]
+    features = [embedded.features[tower][n] for n in numbers] if tower in embedded.features else []
+    if features and len({feature.shape for feature in features}) == 1:
+        raw = np.stack([feature.ravel() for feature in features]).astype(np.float32)
+        raw -= raw.mean(axis=0)
+        found["raw"] = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+    if features and embedded.model is not None:
+        found["untrained"] = embed_features(untrained(embedded.model.tower(tower)), features)
+    return found
+
+
+def untrained(tower: Tower, seed: int = 0) -> Tower:
+    """The same tower with new random weights, as its layers draw them."""
+    new = copy.deepcopy(tower)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in new.modules():
+            reset: Any = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+    return new.eval()
