@@ -82,12 +82,9 @@ class Verification(Evaluator):
         found = {
             "pairs": len(scores),
             "same": roc.same,
-            "auc": roc.auc(),
-            "chance/auc": 0.5,
-            "eer": roc.equal_error_rate(),
+            **_auc_and_eer(roc),
             "eer/low": low,
             "eer/high": high,
-            "chance/eer": 0.5,
         }
         several = calibration.references.get(count) if calibration else None
         if several is not None:
@@ -97,22 +94,31 @@ class Verification(Evaluator):
         return {f"{count}_references/{name}": value for name, value in found.items()}, said
 
     def _metrics(self, roc: Roc) -> dict[str, float]:
-        auc = roc.auc()
-        low, high = auc_interval(auc, roc.same, roc.different)
         return {
             "pairs": roc.same + roc.different,
             "same": roc.same,
-            "auc": auc,
-            "auc/low": low,
-            "auc/high": high,
-            "chance/auc": 0.5,
-            "eer": roc.equal_error_rate(),
-            "chance/eer": 0.5,
+            **_auc_and_eer(roc),
+            **_auc_ends(roc),
             "average_precision": roc.average_precision(),
             "chance/average_precision": roc.same / (roc.same + roc.different),
             **{f"tar@far={far:g}": roc.tar_at(far) for far in self.options.far},
             **{f"chance/tar@far={far:g}": far for far in self.options.far},
         }
+
+
+def _auc_and_eer(roc: Roc) -> dict[str, float]:
+    return {
+        "auc": roc.auc(),
+        "chance/auc": 0.5,
+        "eer": roc.equal_error_rate(),
+        "chance/eer": 0.5,
+    }
+
+
+def _auc_ends(roc: Roc) -> dict[str, float]:
+    """A 95 % interval of the AUC, of pairs that are independent."""
+    low, high = auc_interval(roc.auc(), roc.same, roc.different)
+    return {"auc/low": low, "auc/high": high}
 
 
 def _of_kinds(found: list[Pairs], scores: list[np.ndarray]) -> dict[str, float]:
@@ -123,17 +129,7 @@ def _of_kinds(found: list[Pairs], scores: list[np.ndarray]) -> dict[str, float]:
             continue
         same = np.concatenate([found[0].same, pairs.same])
         roc = Roc.of(np.concatenate([scores[0], side]), same)
-        auc = roc.auc()
-        low, high = auc_interval(auc, roc.same, roc.different)
-        figures = {
-            "different": roc.different,
-            "auc": auc,
-            "auc/low": low,
-            "auc/high": high,
-            "chance/auc": 0.5,
-            "eer": roc.equal_error_rate(),
-            "chance/eer": 0.5,
-        }
+        figures = {"different": roc.different, **_auc_and_eer(roc), **_auc_ends(roc)}
         metrics |= {f"{pairs.kind}/{name}": value for name, value in figures.items()}
     return metrics
 
