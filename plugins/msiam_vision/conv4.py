@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import nn
 
-from msiam_vision.image_encoder import ImageEncoder, ImageOptions
+from msiam_vision.image_encoder import FreshEncoder, FreshOptions
 
 Width = Annotated[int, Field(gt=0)]
 
 
-class Conv4Options(ImageOptions):
+class Conv4Options(FreshOptions):
     """The options of conv4."""
 
     size: int = Field(28, ge=16, le=1024, description="side of the square seen, in pixels")
-    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     widths: tuple[Width, Width, Width, Width] = Field(
         (64, 64, 64, 64), description="channels of the four blocks"
     )
 
 
-class Conv4(ImageEncoder):
+class Conv4(FreshEncoder):
     """4 × [3 × 3 convolution, batch norm, ReLU, 2 × 2 max-pool], flattened.
 
     d = w₄ · ⌊size / 16⌋² for the last block's width w₄: each place of its map counts on its own,
@@ -34,12 +33,6 @@ class Conv4(ImageEncoder):
     """
 
     Options = Conv4Options
-    mean: ClassVar[tuple[float, ...]] = (0.5,)
-    std: ClassVar[tuple[float, ...]] = (0.25,)
-
-    @property
-    def channels(self) -> int:
-        return self.options.channels
 
     @property
     def dim(self) -> int:

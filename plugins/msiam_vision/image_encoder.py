@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -137,6 +137,24 @@ class ImageEncoder(Encoder):
         # Channels last is the faster layout on tensor cores and on a CPU (training ResNet-18 1.1
         # times, EfficientNet-Lite0 1.5 times). The weights stay as they are, for safetensors.
         return self.network(pixels.contiguous(memory_format=torch.channels_last))
+
+
+class FreshOptions(ImageOptions):
+    """The options of networks that are trained from scratch."""
+
+    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
+
+
+class FreshEncoder(ImageEncoder):
+    """A network for small pictures in colour or in grey, whose statistics nobody has measured."""
+
+    Options: ClassVar[type[Options]] = FreshOptions
+    mean: ClassVar[Channels] = (0.5,)
+    std: ClassVar[Channels] = (0.25,)
+
+    @property
+    def channels(self) -> int:
+        return self.options.channels
 
 
 def _as_channels(values: Channels) -> Tensor:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from msiam_vision.image_encoder import ImageEncoder, ImageOptions
+from msiam_vision.image_encoder import FreshEncoder, FreshOptions
 
 STAGES = (1, 2, 4, 8)  # their widths, in widths of the first
 
 
-class SmallCNNOptions(ImageOptions):
+class SmallCNNOptions(FreshOptions):
     """The options of small_cnn."""
 
     size: int = Field(64, ge=32, le=1024, description="side of the square seen, in pixels")
-    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     width: int = Field(32, gt=0, description="channels in the first stage; the last has 8 times it")
     depth: int = Field(1, gt=0, description="residual blocks a stage")
     patch: Literal[1, 2, 4] = Field(
@@ -24,7 +23,7 @@ class SmallCNNOptions(ImageOptions):
     )
 
 
-class SmallCNN(ImageEncoder):
+class SmallCNN(FreshEncoder):
     """Patches, four stages of residual blocks and their average: d = 8 × width.
 
     He et al., "Deep Residual Learning for Image Recognition" (2016), with the stem of patches of
@@ -32,12 +31,6 @@ class SmallCNN(ImageEncoder):
     """
 
     Options = SmallCNNOptions
-    mean: ClassVar[tuple[float, ...]] = (0.5,)
-    std: ClassVar[tuple[float, ...]] = (0.25,)
-
-    @property
-    def channels(self) -> int:
-        return self.options.channels
 
     @property
     def dim(self) -> int:
