@@ -27,8 +27,9 @@ def match(
     from msiam.run import load
 
     opened = load(run)
-    found = opened.match(_item(a), _item(b))
-    effects = opened.words(_item(a), _item(b)) if words else []
+    items = _item(a), _item(b)
+    found = opened.match(*items)
+    effects = opened.words(*items) if words else []
     if json:
         print_json(dataclasses.asdict(found) | ({"words": effects} if words else {}))
         return
