@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msiam.towers.perturbing import Ball
+from msiam.towers.perturbing import Ball, by_item
 
 #: Points (B, …) to what the attacker wants high, (B,).
 Gain = Callable[[Tensor], Tensor]
@@ -24,8 +24,7 @@ class Worst:
     def see(self, points: Tensor, gain: Tensor) -> None:
         worse = gain > self.gain
         self.gain = torch.where(worse, gain, self.gain)
-        mask = worse.reshape(-1, *[1] * (points.dim() - 1))
-        self.points = torch.where(mask, points, self.points)
+        self.points = torch.where(by_item(worse, points), points, self.points)
 
     def copy(self) -> Worst:
         return Worst(self.points, self.gain)  # ``see`` makes new tensors
@@ -49,7 +48,7 @@ def pgd(
 ) -> Worst:
     """Projected gradient ascent from a random point of the ball; the worst of all points seen.
 
-    A step is 2.5 ε / steps long, so that it gets from any point of the ball to any other.
+    Its steps are those of ``Ball.step``.
 
     Args:
         worst: what was seen before, as by FGSM, which is therefore never stronger.
@@ -63,7 +62,7 @@ def pgd(
     for _ in range(steps):
         value, gradient = _ascent(gain, points)
         found.see(points, value)
-        points = ball.ascend(points, gradient, 2.5 * ball.epsilon / steps)
+        points = ball.ascend(points, gradient, ball.step(steps))
     with torch.no_grad():
         found.see(points, gain(points))
     return found

@@ -49,6 +49,10 @@ class Ball:
         scaled = gradient / _largest(gradient).clamp_min(_TINY)
         return self.project(points + size * scaled / _lengths(scaled).clamp_min(_TINY))
 
+    def step(self, steps: int) -> float:
+        """2.5 ε / steps: so many of these get from any point of the ball to any other."""
+        return 2.5 * self.epsilon / steps
+
     def draw(self, generator: torch.Generator) -> Tensor:
         """A point of the ball at random, uniformly but for what the range cuts off."""
         shape, device = self.centre.shape, self.centre.device
@@ -58,24 +62,24 @@ class Ball:
             change = torch.randn(shape, generator=generator).to(device)
             radius = torch.rand(len(change), generator=generator).to(device)
             radius = radius ** (1 / math.prod(shape[1:]))
-            change *= _by_item(radius, change) / _lengths(change).clamp_min(_TINY)
+            change *= by_item(radius, change) / _lengths(change).clamp_min(_TINY)
         return self.project(self.centre + self.epsilon * change)
 
 
 _TINY = 1e-30
 
 
-def _by_item(values: Tensor, like: Tensor) -> Tensor:
+def by_item(values: Tensor, like: Tensor) -> Tensor:
     """(B,) as (B, 1, …)."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _lengths(change: Tensor) -> Tensor:
-    return _by_item(change.flatten(1).norm(dim=1), change)
+    return by_item(change.flatten(1).norm(dim=1), change)
 
 
 def _largest(change: Tensor) -> Tensor:
-    return _by_item(change.flatten(1).abs().amax(dim=1), change)
+    return by_item(change.flatten(1).abs().amax(dim=1), change)
 
 
 def continuous_input(tower: Tower, where: str) -> Continuous:

@@ -80,9 +80,10 @@ class Adversary:
                 with torch.enable_grad(), random_as_before(device):
                     value = loss(self._with(batches, points))
                     gradients = torch.autograd.grad(value, asked)
-                size = 2.5 * settings.epsilon / settings.steps
                 points = {
-                    name: balls[name].ascend(point.detach(), gradient, size)
+                    name: balls[name].ascend(
+                        point.detach(), gradient, balls[name].step(settings.steps)
+                    )
                     for (name, point), gradient in zip(points.items(), gradients, strict=True)
                 }
         return self._with(batches, points)
