@@ -72,6 +72,8 @@ class LstmEncoder(Encoder):
     Options: ClassVar[type[Options]] = LstmOptions
     modality = "text"
     budget = 4096
+    #: Under which it is registered, for its errors.
+    name: ClassVar[str] = "lstm"
 
     #: Texts that run together on a CPU, sorted by length: little padding, and the fastest size.
     group = 32
@@ -94,7 +96,7 @@ class LstmEncoder(Encoder):
         Raises:
             DataError: there is nothing to learn among the items, or the vectors cannot be read.
         """
-        texts = vocabulary.texts_of(items)
+        texts = vocabulary.texts_of(items, self.name)
         vectors: dict[str, np.ndarray] = {}
         if self.options.tokenizer == "bpe":
             tokenizer = vocabulary.byte_pair_tokenizer(
@@ -107,7 +109,7 @@ class LstmEncoder(Encoder):
             tokenizer = vocabulary.word_tokenizer(self._choose_words(counts, vectors))
         if tokenizer.get_vocab_size() <= len(vocabulary.SPECIAL):
             raise errors.DataError(
-                "encoder 'lstm': no vocabulary to learn, since no word of the texts occurs "
+                f"encoder '{self.name}': no vocabulary to learn, since no word of the texts occurs "
                 f"min_count = {self.options.min_count} times"
             )
         tokenizer.enable_truncation(self.options.max_tokens)

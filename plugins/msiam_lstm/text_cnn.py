@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -32,6 +32,7 @@ class TextCnn(LstmEncoder):
     """
 
     Options = TextCnnOptions
+    name: ClassVar[str] = "text_cnn"
 
     @property
     def dim(self) -> int:

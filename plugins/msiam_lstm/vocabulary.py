@@ -13,8 +13,8 @@ from msiam import errors, text_of
 SPECIAL = ["[PAD]", "[UNK]"]
 
 
-def texts_of(items: Iterable[object]) -> Iterator[str]:
-    """Those of the items that are texts.
+def texts_of(items: Iterable[object], encoder: str) -> Iterator[str]:
+    """Those of the items that are texts; ``encoder``: who asks, for the message.
 
     Raises:
         DataError: none is.
@@ -22,7 +22,7 @@ def texts_of(items: Iterable[object]) -> Iterator[str]:
     texts = (text for text in map(text_of, items) if isinstance(text, str))
     first = next(texts, None)
     if first is None:
-        raise errors.DataError("encoder 'lstm': no text to learn a vocabulary from")
+        raise errors.DataError(f"encoder '{encoder}': no text to learn a vocabulary from")
     return chain([first], texts)
 
 

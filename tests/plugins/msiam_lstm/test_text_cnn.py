@@ -6,6 +6,8 @@ import torch
 from msiam_lstm.text_cnn import TextCnn, TextCnnOptions
 from pydantic import ValidationError
 
+from msiam import errors
+
 TEXTS = ["swim", "how do i learn to swim", "honey or sugar , is honey the better of the two ?"]
 
 
@@ -50,3 +52,9 @@ def test_a_text_is_the_same_alone_and_beside_longer_ones():
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ValidationError):
         TextCnnOptions(**options)
+
+
+@pytest.mark.parametrize("texts", [[], ["once"]])
+def test_its_errors_name_it(texts):
+    with pytest.raises(errors.DataError, match="encoder 'text_cnn': no "):
+        TextCnn(TextCnnOptions(min_count=2)).fit(texts)

@@ -9,7 +9,7 @@ from tokenizers import decoders
 
 
 def test_texts_of_leaves_the_others_out():
-    assert list(vocabulary.texts_of(["a", None, "", 3, "b"])) == ["a", "b"]
+    assert list(vocabulary.texts_of(["a", None, "", 3, "b"], "lstm")) == ["a", "b"]
 
 
 def test_words_are_lowercased_and_punctuation_stands_alone():
