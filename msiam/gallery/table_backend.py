@@ -60,6 +60,8 @@ class TableBackend(Backend):
             if draft is None
             else weakref.finalize(self, _abandon, table, draft)
         )
+        # At the end of the process a client may hang; what it leaves, the next build drops.
+        self._end.atexit = False
 
     @classmethod
     def build(cls, vectors: Iterable[np.ndarray], dim: int, options: Any) -> Self:

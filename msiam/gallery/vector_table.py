@@ -15,6 +15,9 @@ from msiam.registry.options import Options
 class TableOptions(Options):
     """Where the engine is. An engine's own options are fields beside it, which have defaults."""
 
+    # Somebody may try an option called password: its value stays out of the traceback too.
+    model_config = pydantic.ConfigDict(hide_input_in_errors=True)
+
     url: str = pydantic.Field(
         min_length=1, description="where the engine is; never with a password in it"
     )

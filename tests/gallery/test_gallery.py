@@ -215,9 +215,9 @@ def test_a_gallery_that_is_open_outlives_its_replacement(gallery, toy):
 
 
 def test_a_backend_that_is_not_installed(gallery):
-    manifest = gallery.manifest.model_copy(update={"backend": "pgvector"})
+    manifest = gallery.manifest.model_copy(update={"backend": "qdrant"})
     commit(gallery.folder, manifest)
-    with pytest.raises(PluginError, match=r"gallery: no backend 'pgvector'; .*faiss"):
+    with pytest.raises(PluginError, match=r"gallery: no backend 'qdrant'; .*faiss"):
         Gallery.open(gallery.folder)
 
 
