@@ -1,4 +1,4 @@
-"""Image encoders: a small CNN, conv-4, EfficientNet-Lite0 and every backbone of torchvision."""
+"""Image encoders: small ones, the network of 1993, EfficientNet-Lite0, torchvision's backbones."""
 
 from msiam import hookimpl
 
@@ -27,6 +27,12 @@ def msiam_encoders(register):
         "msiam_vision.conv4:Conv4",
         modality="image",
         summary="four blocks of convolution and pooling, as in the few-shot literature",
+    )
+    register(
+        "time_delay",
+        "msiam_vision.time_delay:TimeDelay",
+        modality="image",
+        summary="the network of the first siamese one (1993), over a signature's columns",
     )
     register(
         "efficientnet_lite0",

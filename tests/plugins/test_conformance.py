@@ -7,8 +7,10 @@ import pytest
 from msiam_lstm.encoder import LstmEncoder
 from msiam_lstm.text_cnn import TextCnn
 from msiam_transformer.encoder import TransformerEncoder
+from msiam_vision.conv4 import Conv4
 from msiam_vision.efficientnet_lite import EfficientNetLite0
 from msiam_vision.small_cnn import SmallCNN
+from msiam_vision.time_delay import TimeDelay
 from msiam_vision.torchvision_encoder import TorchvisionEncoder
 
 from msiam.registry.conformance import check_encoder
@@ -27,6 +29,8 @@ TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "int
         (TextCnn, {"min_count": 1, "filters": 8}, TEXTS),
         (TransformerEncoder, {"config": TINY, "vocabulary": 300}, TEXTS),
         (SmallCNN, {"size": 32, "width": 4}, PICTURES),
+        (Conv4, {"size": 16, "widths": (4, 4, 4, 4)}, PICTURES),
+        (TimeDelay, {"size": 40}, PICTURES),
         (EfficientNetLite0, {"size": 32}, PICTURES),
         (EfficientNetLite0, {"size": 32, "taps": [0, 3]}, PICTURES),
         (TorchvisionEncoder, {"model": "resnet18", "size": 32}, PICTURES),

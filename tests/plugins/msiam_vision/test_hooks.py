@@ -8,7 +8,10 @@ import pytest
 
 from msiam.registry import Registry
 
-NAMES = ["conv4", "efficientnet_lite0", "small_cnn", "torchvision", *msiam_vision.BACKBONES]
+NAMES = [
+    *("conv4", "efficientnet_lite0", "small_cnn", "time_delay", "torchvision"),
+    *msiam_vision.BACKBONES,
+]
 
 
 @pytest.fixture(scope="module")
