@@ -21,11 +21,19 @@ def plugins(
     check: Annotated[
         bool, typer.Option("--check", help="Run the conformance tests on what plugins add.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Measure the size and the speed of encoders here, a second each."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List plugins with their version and source, and the names that they add."""
     if name is not None:
-        show_options(name, json)
+        show_options(name, measure, json)
+    elif measure:
+        show_measured(json)
     elif check:
         run_checks(json)
     elif json:
@@ -64,16 +72,17 @@ def show(found: dict[str, Any]) -> None:
     output.print("\nThe options of one: msiam plugins NAME", style="dim")
 
 
-def show_options(name: str, json: bool) -> None:
-    """The options of every spec of that name."""
+def show_options(name: str, measured: bool, json: bool) -> None:
+    """The options of every spec of that name; of encoders, their size and speed if asked."""
     specs = [spec for kind in HOOKS for spec in registry().specs(kind) if spec.name == name]
     if not specs:
         known = {spec.name for kind in HOOKS for spec in registry().specs(kind)}
         raise PluginError(f"nothing is registered as '{name}'; {one_of(name, known)}")
     for spec in specs:
         rows = options_of(spec)
+        size = measured_of(spec) if measured and spec.kind == "encoder" else None
         if json:
-            print_json({**describe(spec), "options": rows})
+            print_json({**describe(spec), "options": rows, **({"measured": size} if size else {})})
             continue
         output.print(f"{spec.kind} {spec.name} ({spec.plugin}): {spec.summary}")
         table = Table("option", "type", "default", "", box=None, pad_edge=False)
@@ -81,6 +90,33 @@ def show_options(name: str, json: bool) -> None:
             default = "(required)" if row["required"] else repr(row["default"])
             table.add_row(row["option"], row["type"], default, row["description"])
         output.print(table)
+        if size:
+            output.print(f"\n{_in_words(size)}", soft_wrap=True)
+
+
+def measured_of(spec: Spec) -> dict[str, Any]:
+    from msiam.cli.measured import measure
+
+    return vars(measure(spec))
+
+
+def show_measured(json: bool) -> None:
+    """Every encoder's size and speed, one after the other."""
+    specs = registry().specs("encoder")
+    if json:
+        print_json([measured_of(spec) for spec in specs])
+        return
+    for spec in specs:
+        output.print(f"{spec.name}: {_in_words(measured_of(spec))}", soft_wrap=True)
+
+
+def _in_words(size: dict[str, Any]) -> str:
+    if size["skipped"]:
+        return f"not measured: {size['skipped']}"
+    return (
+        f"{size['parameters']:,} parameters, d = {size['dim']:,}, "
+        f"{size['items_per_second']:,.0f} items/s ({size['device']}), with its default options"
+    )
 
 
 def options_of(spec: Spec) -> list[dict[str, Any]]:

@@ -245,6 +245,14 @@ def test_plugins_lists_who_brings_what(msiam: Command) -> None:
     assert "hidden" in {option["option"] for option in options}
 
 
+def test_plugins_measures_an_encoder(msiam: Command) -> None:
+    found = json.loads(msiam("plugins", "time_delay", "--measure", "--json").stdout)["measured"]
+    assert found["parameters"] == 3004 and found["dim"] == 304
+    assert found["items_per_second"] > 0 and found["skipped"] is None
+    done = msiam("plugins", "torchvision", "--measure")
+    assert done.returncode == 0 and "not measured: cannot be made: torchvision" in done.stdout
+
+
 def test_help_says_what_is_taken_by_default(msiam: Command) -> None:
     done = msiam("train", "--help")
     assert done.returncode == 0 and "[runs/NAME]" in done.stdout
