@@ -100,6 +100,26 @@ FIGURES = {
         "0.5 by chance",
         Figure("verification", "5_references/eer", 0.12, "0.5 by chance"),
     ),
+    "triplet_images": Figure(
+        "retrieval",
+        "image_to_image/recall@1",
+        0.75,
+        "0.091 by chance",
+        Figure("retrieval", "unseen/image_to_image/recall@1", None, "0.156 by chance"),
+    ),
+    "quadruplet_images": Figure(
+        "retrieval",
+        "image_to_image/recall@1",
+        0.75,
+        "0.091 by chance",
+        Figure("retrieval", "unseen/image_to_image/recall@1", None, "0.156 by chance"),
+    ),
+    "text_image_fashion": Figure("retrieval", "*_to_*/recall@10", 0.85, "0.010 by chance"),
+    "unsupervised_moco": Figure(
+        "knn", "accuracy", 0.64, "untrained 0.444, raw pixels 0.635 (0.618 in grey)"
+    ),
+    "supervised_tenth": Figure("knn", "accuracy", None, "0.221 by chance"),
+    "semi_supervised": Figure("knn", "accuracy", 0.67, "supervised_tenth 0.638"),
     "omniglot": Figure("few_shot", "accuracy", 0.95, "raw pixels 0.240, people 0.955"),
     # What is asked of it is in benchmarks/tracking.py: whole sequences, beside KCF.
     "siamfc": Figure("found", "found", None, "0.045 by chance"),

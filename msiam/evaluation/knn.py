@@ -12,13 +12,15 @@ import torch
 
 from msiam.errors import DataError
 from msiam.evaluation.calibration import Calibration
-from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
+from msiam.evaluation.evaluator import Decision, Embedded, Evaluator, Result, percent
 from msiam.evaluation.roc import wilson_interval
 from msiam.registry.options import Options
 from msiam.towers.embedding import embed_features
 from msiam.towers.tower import Tower
 
 BLOCK = 512  # queries at a time
+SHOWN = 3  # items in a report that were judged rightly, and as many that were not
+EXAMPLES = 4  # neighbours of one value that it shows
 
 
 class KNNOptions(Options):
@@ -76,7 +78,38 @@ class KNN(Evaluator):
         if self.options.baselines and calibration is not None:
             for name, vectors in _baselines(embedded, column, numbers).items():
                 metrics |= self._figures(f"{name}/accuracy", vectors, values)
-        return Result(metrics, headline=self._headline(column, metrics))
+        shown = [] if calibration is None else self._shown(column, embedded, numbers, values)
+        return Result(metrics, headline=self._headline(column, metrics), decisions=shown)
+
+    def _shown(
+        self, column: str, embedded: Embedded, numbers: np.ndarray, values: np.ndarray
+    ) -> list[Decision]:
+        """A few items with the neighbours that voted, by value: wrong ones, and then right ones.
+
+        Of the wrong ones, those for whose value any neighbour was.
+        """
+        k, vectors = min(self.options.k, len(numbers) - 1), embedded.of(column)[numbers]
+        found: dict[bool, list[Decision]] = {False: [], True: []}
+        for query in np.random.default_rng(0).permutation(len(numbers)).tolist():
+            if min(map(len, found.values())) == SHOWN:
+                break
+            nearest, weights = neighbours(vectors, np.array([query]), k, self.options.temperature)
+            shares = np.bincount(values[nearest[0]], weights[0] / weights.sum())
+            order = [int(value) for value in np.argsort(-shares, kind="stable") if shares[value]]
+            right = order[0] == values[query]
+            if values[query] in order and len(found[right]) < SHOWN:
+                by_weight = nearest[0][np.argsort(-weights[0])]
+                voters = [by_weight[values[by_weight] == value][:EXAMPLES] for value in order]
+                found[right].append(
+                    Decision(
+                        column,
+                        int(numbers[query]),
+                        [numbers[items].tolist() for items in voters],
+                        [float(shares[value]) for value in order],
+                        order.index(values[query]),
+                    )
+                )
+        return found[False] + found[True]
 
     def _figures(self, name: str, vectors: np.ndarray, values: np.ndarray) -> dict[str, float]:
         said = votes(vectors, values, self.options.k, self.options.temperature)
@@ -109,15 +142,22 @@ def votes(vectors: np.ndarray, values: np.ndarray, k: int, temperature: float) -
     said = np.empty(n, values.dtype)
     for start in range(0, n, BLOCK):
         queries = np.arange(start, min(start + BLOCK, n))
-        scores = vectors[queries] @ vectors.T
-        scores[np.arange(len(queries)), queries] = -np.inf
-        nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(scores, nearest, axis=1).astype(np.float64)
-        weights = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+        nearest, weights = neighbours(vectors, queries, k, temperature)
         ballot = np.zeros((len(queries), int(values.max()) + 1))
         np.add.at(ballot, (np.arange(len(queries))[:, None], values[nearest]), weights)
         said[queries] = ballot.argmax(axis=1)
     return said
+
+
+def neighbours(
+    vectors: np.ndarray, queries: np.ndarray, k: int, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(m, k) each, in no order: the k nearest others of m of the vectors, and what they weigh."""
+    scores = vectors[queries] @ vectors.T
+    scores[np.arange(len(queries)), queries] = -np.inf
+    nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    near = np.take_along_axis(scores, nearest, axis=1).astype(np.float64)
+    return nearest, np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
 
 
 def _baselines(embedded: Embedded, column: str, numbers: np.ndarray) -> dict[str, np.ndarray]:

@@ -118,3 +118,22 @@ def test_one_item_has_no_neighbour(make):
     one = replace(one, examples=replace(one.examples, attributes={"kind": np.zeros(1, int)}))
     with pytest.raises(DataError, match="knn needs two items to compare; 'image' has 1 here"):
         KNN(KNNOptions(by="kind")).evaluate(one, None)
+
+
+def test_the_report_shows_who_voted(clusters):
+    embedded = clusters()
+    vectors = embedded.vectors["image"].copy()
+    vectors[[0, 20, 40]] = vectors[[59, 1, 21]] + 0.3 * vectors[[0, 20, 40]]  # they lie elsewhere
+    embedded = replace(embedded, vectors={"image": vectors})
+    values = embedded.examples.attributes["kind"]
+    judge = KNN(KNNOptions(by="kind", k=40, temperature=0.5))
+    decisions = judge.evaluate(embedded, CALIBRATION).decisions
+    assert len(decisions) == 6 and not judge.evaluate(embedded, None).decisions
+    for decision in decisions:
+        assert not any(decision.query in items for items in decision.candidates)
+        assert sum(decision.scores) == pytest.approx(1)
+        assert decision.scores == sorted(decision.scores, reverse=True)
+        kinds = [set(values[items]) for items in decision.candidates]
+        assert all(len(kind) == 1 for kind in kinds)
+        assert kinds[decision.right] == {values[decision.query]}
+    assert [decision.right == 0 for decision in decisions] == [False] * 3 + [True] * 3
