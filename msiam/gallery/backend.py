@@ -28,6 +28,12 @@ class Backend(ABC):
     def build(cls, vectors: Iterable[np.ndarray], dim: int, options: Any) -> Self:
         """Index vectors, which come in chunks of (n, dim) float32.
 
+        Args:
+            vectors: a backend that must see them twice goes through them twice where that is
+                possible; of an iterator, which can be gone through once, it keeps them on disk.
+            dim: their width.
+            options: of the class ``Options``.
+
         Raises:
             GalleryError: there are no vectors, they have another width, or the options do not fit.
         """
@@ -51,20 +57,32 @@ class Backend(ABC):
                 off must never pass for a whole one.
         """
 
+    @classmethod  # noqa: B027 (mostly there is nothing to do)
+    def discard(cls, path: Path, options: Any) -> None:
+        """Called before a gallery deletes a file that ``save`` wrote, or began to write.
+
+        An engine elsewhere drops what the file stands for. It raises nothing where there is no
+        such file, or no whole one.
+        """
+
     @abstractmethod
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k vectors with the largest inner product, the best first.
 
         Args:
             queries: (q, dim) float32.
             k: how many, at least 1; it may exceed the number of vectors.
+            among: (len,) bool: only these positions may be found. None: all may.
 
         Returns:
             Scores, (q, k) float32, descending, and positions, (q, k) int64. Where fewer than k are
             found, the rest has position -1 and score -inf.
 
         Raises:
-            GalleryError: the queries have another width, or hold NaN.
+            GalleryError: the queries have another width, or hold NaN; ``among`` has another
+                length, or is given to a backend without ``filters``.
         """
 
     @abstractmethod
@@ -80,6 +98,27 @@ class Backend(ABC):
     def exact(self) -> bool:
         """Whether ``search`` always finds the very nearest. ``check_backend`` holds it to that."""
         return False
+
+    @property
+    def filters(self) -> bool:
+        """Whether ``search`` always finds the very nearest ``among`` some positions.
+
+        Where it does not, a gallery goes through the raw vectors instead. ``check_backend`` holds
+        it to that.
+        """
+        return False
+
+
+def as_mask(among: Any, count: int) -> np.ndarray:
+    """``among`` as (count,) bool.
+
+    Raises:
+        GalleryError: it is something else.
+    """
+    mask = np.asarray(among)
+    if mask.dtype != np.bool_ or mask.shape != (count,):
+        raise GalleryError(f"among: found {mask.dtype} {mask.shape}, and bool ({count},) is right")
+    return mask
 
 
 def as_vectors(values: Any, dim: int, what: str) -> np.ndarray:

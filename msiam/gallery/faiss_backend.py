@@ -3,79 +3,114 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import faiss
 import numpy as np
-import pydantic
 
 from msiam.errors import GalleryError
-from msiam.gallery.backend import Backend, as_vectors
-from msiam.registry.options import Options
-
-
-class FaissOptions(Options):
-    factory: str = pydantic.Field(
-        "Flat", description="a string for FAISS's index_factory: Flat (exact), HNSW32, IVF256,Flat"
-    )
+from msiam.gallery.backend import Backend, as_mask, as_vectors
+from msiam.gallery.faiss_options import (
+    FaissOptions,
+    described,
+    inverted,
+    make_index,
+    refusals,
+    set_search,
+)
+from msiam.gallery.faiss_shards import Shards, write_file
+from msiam.gallery.faiss_training import trained
 
 
 class FaissBackend(Backend):
     """Any FAISS index of inner products that ``index_factory`` can make.
 
     Ids stay out of FAISS: its IDMap2 takes the same id twice and ignores filters over Refine.
+
+    An index is opened by mapping its file: inverted lists, vectors and graphs stay on disk until
+    a search goes there, and what the system has no room for it drops. (Fast-scan codes, which are
+    small, are read.)
     """
 
     Options = FaissOptions
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, file: IO[bytes] | None = None) -> None:
         self._index = index
+        self._file = file  # what it is mapped from
 
     @classmethod
     def build(cls, vectors: Iterable[np.ndarray], dim: int, options: FaissOptions) -> Self:
-        """Index vectors. An index that must be trained (IVF, PQ) is trained on all of them, and
-        holds them in memory twice meanwhile; the others take one chunk after the other."""
-        what = f"FAISS index '{options.factory}'"
-        with _refusals(what):
-            index = faiss.index_factory(dim, options.factory, faiss.METRIC_INNER_PRODUCT)
-        if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            # HNSW32_PQ8 and its kin answer with Euclidean distances whatever they are asked for.
-            raise GalleryError(
-                f"{what}: has no inner product; take another, such as Flat or HNSW32"
-            )
-        chunks: Iterable[np.ndarray] = (as_vectors(c, dim, "vectors to index") for c in vectors)
-        if not index.is_trained:
-            everything = np.concatenate([np.empty((0, dim), np.float32), *chunks])
-            if len(everything):
-                with _refusals(what):
-                    index.train(everything)
-            chunks = [everything] if len(everything) else []
-        for chunk in chunks:
-            with _refusals(what):
-                index.add(chunk)
+        """Index vectors, a chunk in memory. An index that must be trained (IVF, PQ) is trained on
+        a sample; inverted lists of more than 1 GiB go to disk meanwhile, in TMPDIR."""
+        index = make_index(dim, options.factory)
+        set_search(index, options)
+        what = described(options.factory)
+        shards = Shards(index)
+        once = iter(vectors) is vectors
+        checked = iter(_Checked(vectors, dim)) if once else _Checked(vectors, dim)
+        with contextlib.closing(shards), trained(index, checked, what) as chunks:
+            for chunk in filter(len, chunks):
+                with refusals(what):
+                    shards.add(chunk)
+            merged = shards.merged()
+            if merged is not None:
+                return cls.open(merged, options)  # which holds on to the file as it is unlinked
         if index.ntotal == 0:
             raise GalleryError(f"{what}: no vectors to index; at least one is needed")
         return cls(index)
 
     @classmethod
     def open(cls, path: Path, options: FaissOptions) -> Self:
-        with path.open("rb") as file, _refusals(str(path)):
-            return cls(faiss.read_index(faiss.PyCallbackIOReader(file.read)))  # type: ignore[attr-defined]
+        file = path.open("rb")
+        try:
+            with refusals(str(path)):
+                index = _mapped(path, options.factory)
+            set_search(index, options)
+        except BaseException:
+            file.close()
+            if not path.exists():
+                raise FileNotFoundError(2, os.strerror(2), str(path)) from None
+            raise
+        return cls(index, file)
 
     def save(self, path: Path) -> None:
-        # Not write_index(path): where the disk fills up at the last buffer, that only prints a
-        # line, and leaves a file that is cut off. (FAISS's type stubs leave these classes out.)
-        with path.open("wb") as file:
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        if self._file is None:
+            write_file(self._index, path)
+            return
+        self._file.seek(0)
+        with path.open("wb") as copy:
+            shutil.copyfileobj(self._file, copy, 1 << 20)
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        scores, positions = self._index.search(as_vectors(queries, self.dim, "queries"), k)
+    def search(
+        self, queries: np.ndarray, k: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        queries = as_vectors(queries, self.dim, "queries")
+        scores, positions = self._index.search(queries, k, params=self._only(among))
         scores[positions < 0] = -np.inf
         # FAISS leaves equal scores in the order of its heap, which changes with k.
         order = np.lexsort((positions, -scores))
         return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
+
+    def _only(self, among: np.ndarray | None) -> Any | None:
+        """FAISS's parameters of a search among some positions. (They hold on to the bits.)"""
+        if among is None:
+            return None
+        bits = np.packbits(as_mask(among, len(self)), bitorder="little")
+        if not self.filters:
+            raise GalleryError(
+                f"FAISS's {type(faiss.downcast_index(self._index)).__name__}: does not search "
+                "among some positions alone; Flat does"
+            )
+        library: Any = faiss  # whose stubs know neither of these
+        chosen = library.IDSelectorBitmap(bits)
+        if self.exact:
+            return library.SearchParameters(sel=chosen)
+        return library.SearchParametersIVF(sel=chosen, nprobe=inverted(self._index).nlist)
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -88,15 +123,28 @@ class FaissBackend(Backend):
     def exact(self) -> bool:
         return isinstance(faiss.downcast_index(self._index), faiss.IndexFlat)
 
+    @property
+    def filters(self) -> bool:
+        """Flat, and whole vectors in inverted lists, which are then all gone through.
 
-@contextlib.contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    """Turn what FAISS says, after a C++ signature and a line number, into one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = " ".join(str(error).split()).rpartition(": ")[2]
-        raise GalleryError(
-            f"{what}: FAISS refuses it ({reason}); the factory 'Flat' takes vectors of any "
-            "number and width"
-        ) from error
+        Refine ignores a filter without a word, NSG and fast-scan RaBitQ refuse one, and graphs
+        and codes lose much of what is there when little is left.
+        """
+        return self.exact or isinstance(faiss.downcast_index(self._index), faiss.IndexIVFFlat)
+
+
+class _Checked:
+    """Vectors that are looked at as they pass, each time that they are gone through."""
+
+    def __init__(self, vectors: Iterable[np.ndarray], dim: int) -> None:
+        self._vectors, self._dim = vectors, dim
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (as_vectors(chunk, self._dim, "vectors to index") for chunk in self._vectors)
+
+
+def _mapped(path: Path, factory: str) -> Any:
+    """FAISS maps inverted lists, or vectors and graphs: not both of one file."""
+    lists_alone = "IVF" in factory and not re.search(r"RFlat|Refine", factory)
+    flags = faiss.IO_FLAG_MMAP if lists_alone else faiss.IO_FLAG_MMAP_IFC
+    return faiss.read_index(str(path), flags)

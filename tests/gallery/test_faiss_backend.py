@@ -25,9 +25,21 @@ def build(vectors, factory="Flat"):
     return FaissBackend.build([vectors], vectors.shape[1], FaissOptions(factory=factory))
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF4,Flat", "SQ8,RFlat"])
+FACTORIES = [
+    "Flat", "HNSW32", "IVF4,Flat", "SQ8,RFlat", "IVF4,PQ8x4fs,RFlat", "IVF4,RaBitQ,RFlat",
+    "RaBitQfs", "OPQ8,IVF4,PQ8x4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
 def test_conforms(factory):
     check_backend(FaissBackend, {"factory": factory})
+
+
+@pytest.mark.parametrize("factory", ["HNSW32", "SQ8,RFlat", "RaBitQfs", "NSG16"])
+def test_a_filter_that_faiss_would_ignore_refuse_or_answer_badly_is_refused(factory):
+    with pytest.raises(GalleryError, match="does not search among some positions alone; Flat does"):
+        build(unit(300), factory).search(unit(1), 3, among=np.ones(300, bool))
 
 
 def test_flat_is_the_default_and_exact():
@@ -133,48 +145,93 @@ def test_a_full_disk_is_never_silent(tmp_path, missing):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize(
+    ("factory", "options"),
+    [("IVF8,Flat", "nprobe"), ("HNSW16", "ef_search"), ("IVF8,PQ8x4fs,RFlat", "k_factor")],
+)
+def test_parameters_of_a_search_hold_when_it_is_opened_again(tmp_path, factory, options):
+    vectors, queries = unit(2000), unit(50, 1)
+    true = build(vectors).search(queries, 10)[1]
+    recalls = []
+    for value in (1, 8, 200):
+        given = FaissOptions(factory=factory, **{options: value})
+        FaissBackend.build([vectors], DIM, given).save(tmp_path / "index")
+        _, found = FaissBackend.open(tmp_path / "index", given).search(queries, 10)
+        recalls.append(np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]))
+    assert recalls[0] + 0.05 < recalls[2] and recalls == sorted(recalls)
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        ("HNSW16", {"nprobe": 4}, "'HNSW16': nprobe is 4, and it has no inverted lists"),
+        ("IVF4,Flat", {"ef_search": 4}, "ef_search is 4, and it has no graph"),
+        ("IVF4,Flat", {"k_factor": 4}, "k_factor is 4.0, and it has no second stage"),
+    ],
+)
+def test_a_parameter_of_another_index(tmp_path, factory, options, message):
+    given = FaissOptions(factory=factory, **options)
+    with pytest.raises(GalleryError, match=message):
+        FaissBackend.build([unit(100)], DIM, given)
+    build(unit(100), factory).save(tmp_path / "index")
+    with pytest.raises(GalleryError, match=message):
+        FaissBackend.open(tmp_path / "index", given)
+
+
+def test_an_index_goes_on_when_its_file_is_unlinked_and_can_be_saved_again(tmp_path):
+    given = FaissOptions(factory="IVF4,Flat")
+    index = FaissBackend.build([unit(500)], DIM, given)
+    before = index.search(unit(5, 1), 10)
+    index.save(tmp_path / "index")
+    opened = FaissBackend.open(tmp_path / "index", given)
+    (tmp_path / "index").unlink()
+    opened.save(tmp_path / "copy")
+    for again in (opened, FaissBackend.open(tmp_path / "copy", given)):
+        np.testing.assert_array_equal(again.search(unit(5, 1), 10)[1], before[1])
+
+
 # What the conformance test must notice, each in a backend that is otherwise right.
 
 
 class Sound(FaissBackend):
-    def __init__(self, index):
-        super().__init__(index)
+    def __init__(self, index, file=None):
+        super().__init__(index, file)
 
 
 class Ascending(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         return scores[:, ::-1], positions[:, ::-1]
 
 
 class ZeroForNone(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         return np.where(positions < 0, np.float32(-2), scores), positions
 
 
 class Int32(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         return scores, positions.astype(np.int32)
 
 
 class OffByOne(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         return scores, np.where(positions < 0, -1, (positions + 1) % len(self))
 
 
 class FirstOnly(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         scores[:, 1:], positions[:, 1:] = -np.inf, -1
         return scores, positions
 
 
 class Twice(Sound):
-    def search(self, queries, k):
-        scores, positions = super().search(queries, k)
+    def search(self, queries, k, among=None):
+        scores, positions = super().search(queries, k, among)
         scores[:, 1], positions[:, 1] = scores[:, 0], positions[:, 0]
         return scores, positions
 
@@ -193,7 +250,9 @@ class Forgetful(Sound):
 
 
 class Careless(Sound):
-    def search(self, queries, k):
+    def search(self, queries, k, among=None):
+        if among is not None:
+            return super().search(queries, k, among)
         found = self._index.search(np.nan_to_num(np.resize(queries, (len(queries), DIM))), k)
         found[0][found[1] < 0] = -np.inf
         return found
@@ -208,14 +267,36 @@ class Vague(Sound):
 
 
 class Blunt(Sound):
-    def search(self, queries, k):
+    def search(self, queries, k, among=None):
         assert queries.shape[1] == DIM
+        return super().search(queries, k, among)
+
+
+class Deaf(Sound):
+    def search(self, queries, k, among=None):
+        return super().search(queries, k)
+
+
+class Lossy(Sound):
+    def search(self, queries, k, among=None):
+        if among is not None and among.sum() < 50:
+            among = among & (np.arange(len(among)) % 2 == 0)
+        return super().search(queries, k, among)
+
+
+class Silent(Sound):
+    filters = False
+
+    def search(self, queries, k, among=None):
         return super().search(queries, k)
 
 
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
+        (Deaf, "finds what is not among"),
+        (Lossy, "misses the best among 30"),
+        (Silent, "among, without filters: accepted"),
         (Ascending, "do not descend"),
         (ZeroForNone, "must coincide"),
         (Int32, "positions are .* int32, not"),
@@ -240,7 +321,7 @@ def test_the_conformance_test_wants_more_than_chance_of_an_approximate_backend()
     class Random(Sound):
         exact = False
 
-        def search(self, queries, k):
+        def search(self, queries, k, among=None):
             others = faiss.IndexFlatIP(DIM)
             others.add(unit(len(self), seed=5))
             return Sound(others).search(queries, k)

@@ -22,7 +22,8 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
     """Build, search, save and open on random unit vectors.
 
     A backend that says it is ``exact`` is compared with brute force; any other must be better
-    than chance.
+    than chance. One that ``filters`` must find exactly the nearest among any positions; any other
+    must refuse to.
 
     Raises:
         AssertionError: the backend breaks the contract; the message says which part of it.
@@ -38,6 +39,7 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
     _check_nearest(index.exact, vectors, queries, *found)
     _check_form(*index.search(queries, COUNT + 7), k=COUNT + 7)
     _check_form(*index.search(queries[:0], K), k=K, count=0)
+    _check_among(index, vectors, queries)
     _check_round_trip(cls, index, parsed, queries, found)
 
     def build_from(*chunks: np.ndarray) -> None:
@@ -52,7 +54,9 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
         _refuses(f"queries ({what})", search, wrong)
 
 
-def _check_form(scores: np.ndarray, positions: np.ndarray, k: int, count: int = QUERIES) -> None:
+def _check_form(
+    scores: np.ndarray, positions: np.ndarray, k: int, count: int = QUERIES, some: bool = True
+) -> None:
     for name, array, dtype in (("scores", scores, "float32"), ("positions", positions, "int64")):
         right = array.shape == (count, k) and array.dtype == dtype
         require(right, f"{name} are {array.shape} {array.dtype}, not ({count}, {k}) {dtype}")
@@ -63,7 +67,7 @@ def _check_form(scores: np.ndarray, positions: np.ndarray, k: int, count: int = 
     for row in positions:
         kept = row[row >= 0]
         require(len(np.unique(kept)) == len(kept), "a position is there twice for one query")
-    if count:
+    if count and some:
         require(not none[:, 0].any(), "nothing at all is found for a query")
 
 
@@ -85,6 +89,26 @@ def _check_nearest(
     require(recall > 5 * K / COUNT, f"recall@{K} is {recall:.2f}, which is hardly more than chance")
 
 
+def _check_among(index: Backend, vectors: np.ndarray, queries: np.ndarray) -> None:
+    """Half of the positions, a few, one, none."""
+    order = np.random.default_rng(2).permutation(COUNT)
+    if not index.filters:
+        mask = np.ones(COUNT, dtype=bool)
+        _refuses("among, without filters", lambda: index.search(queries, K, among=mask))
+        return
+    for count in (COUNT // 2, 3 * K, 1, 0):
+        mask = np.zeros(COUNT, dtype=bool)
+        mask[order[:count]] = True
+        scores, positions = index.search(queries, K, among=mask)
+        _check_form(scores, positions, k=K, some=count > 0)
+        require(bool(mask[positions[positions >= 0]].all()), "finds what is not among")
+        products = np.where(mask, queries @ vectors.T, -np.inf).astype(np.float32)
+        true = -np.sort(-products, axis=1)[:, :K]
+        require(np.allclose(scores, true, atol=1e-5), f"misses the best among {count} positions")
+    wrong = np.ones(COUNT - 1, dtype=bool)
+    _refuses("among (short)", lambda: index.search(queries, K, among=wrong))
+
+
 def _check_round_trip(
     cls: type[Backend],
     index: Backend,
@@ -101,7 +125,9 @@ def _check_round_trip(
         require(same, "len(), dim or exact differ after save and open")
         for before, after in zip(found, again.search(queries, K), strict=True):
             require(np.array_equal(before, after), "finds something else after save and open")
+        cls.discard(path, options)
         path.unlink()
+        cls.discard(path, options)
         try:
             cls.open(path, options)
         except FileNotFoundError:
@@ -111,7 +137,7 @@ def _check_round_trip(
     raise AssertionError("a missing file is opened; FileNotFoundError is right")
 
 
-def _refuses(what: str, action: Callable[..., None], *arguments: np.ndarray) -> None:
+def _refuses(what: str, action: Callable[..., object], *arguments: np.ndarray) -> None:
     """Require one clear line about what is wrong: a GalleryError."""
     try:
         action(*arguments)
