@@ -17,8 +17,8 @@ _SECRET = re.compile(r":(?!//).*@", re.DOTALL)
 def named_backend(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """A backend's name and its options, from a name or a URL and further options.
 
-    The scheme is the name, what follows ``://`` is the option ``url``, and each query parameter is
-    an option. A name alone has none of these.
+    The scheme is the name, what follows ``://`` is the option ``url`` (nothing is none), and each
+    query parameter is an option.
 
     Raises:
         RecipeError: a URL with a password in it (which the message does not repeat), a parameter
@@ -36,7 +36,8 @@ def named_backend(text: str, options: Mapping[str, Any]) -> tuple[str, dict[str,
         raise RecipeError(
             f"backend {name}: its URL has a query that is none; write ?key=value&key=value"
         ) from error
-    return name, _distinct([("url", url), *pairs, *options.items()], f"backend {name}")
+    place = [("url", url)] if url else []
+    return name, _distinct([*place, *pairs, *options.items()], f"backend {name}")
 
 
 def given_options(pairs: Iterable[str]) -> dict[str, Any]:

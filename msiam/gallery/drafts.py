@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from msiam.paths import take_lock
 
@@ -23,18 +23,24 @@ def drafts_folder() -> Path:
 
 
 class Draft:
-    """The note of one table that is being built. Locked until it is forgotten."""
+    """The note of one table that is being built, or dropped. Locked while somebody is at it."""
 
-    def __init__(self, backend: str, table: str, options: dict[str, Any]) -> None:
-        self._path = drafts_folder() / f"{table}.json"
-        self._file = None
-        # A machine without a place for notes builds all the same.
+    def __init__(self, path: Path, file: TextIO | None) -> None:
+        self._path = path
+        self._file = file
+
+    @classmethod
+    def of(cls, backend: str, table: str, options: dict[str, Any]) -> Draft:
+        """Note a table. A machine without a place for notes builds all the same."""
+        path = drafts_folder() / f"{table}.json"
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("w", encoding="utf-8")
-            take_lock(self._file)
-            json.dump({"backend": backend, "table": table, "options": options}, self._file)
-            self._file.flush()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w", encoding="utf-8")
+            take_lock(file)
+            json.dump({"backend": backend, "table": table, "options": options}, file)
+            file.flush()
+            return cls(path, file)
+        return cls(path, None)
 
     def forget(self) -> None:
         """The table is a gallery's now, or is gone."""
@@ -48,11 +54,8 @@ class Draft:
             self._file.close()
 
 
-def left_behind(backend: str, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name and options of each table whose builder is gone.
-
-    A note is removed once its table has been dealt with, and stays if that raises.
-    """
+def left_behind(backend: str, url: str) -> Iterator[tuple[Draft, str, dict[str, Any]]]:
+    """The note, the name and the options of each table in an engine whose builder is gone."""
     folder = drafts_folder()
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         with contextlib.suppress(OSError), path.open("r", encoding="utf-8") as file:
@@ -64,5 +67,4 @@ def left_behind(backend: str, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
             except (ValueError, TypeError, KeyError):
                 ours = False  # written by another version, or cut off before there was a table
             if ours:
-                yield name, options
-                path.unlink(missing_ok=True)
+                yield Draft(path, file), name, options

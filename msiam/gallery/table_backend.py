@@ -14,7 +14,7 @@ import numpy as np
 import pydantic
 
 from msiam.errors import GalleryError
-from msiam.gallery.backend import Backend, as_vectors
+from msiam.gallery.backend import Backend, as_mask, as_vectors
 from msiam.gallery.drafts import Draft, left_behind
 from msiam.gallery.vector_table import TableOptions, VectorTable
 
@@ -74,10 +74,10 @@ class TableBackend(Backend):
         block = next(blocks, None)
         if block is None:
             raise GalleryError(f"{cls.name}: no vectors to index; at least one is needed")
-        for name, given in left_behind(cls.name, options.url):
-            cls._drop(cls.table(cls.Options.model_validate(given), name, dim))
+        for old, name, given in left_behind(cls.name, options.url):
+            _abandon(cls.table(cls.Options.model_validate(given), name, dim), old)
         table = cls.table(options, f"msiam_{token_hex(8)}", dim)
-        draft = Draft(cls.name, table.name, options.model_dump(mode="json"))
+        draft = Draft.of(cls.name, table.name, options.model_dump(mode="json"))
         count = 0
         try:
             cls._ask(table, table.create)
@@ -140,15 +140,17 @@ class TableBackend(Backend):
         except (OSError, GalleryError):
             return  # cut off while it was written: the note of the builder knows the table
         table = cls.table(options, place.table, place.dim)
-        draft = Draft(cls.name, table.name, options.model_dump(mode="json"))
+        draft = Draft.of(cls.name, table.name, options.model_dump(mode="json"))
         _abandon(table, draft)
 
     def search(
         self, queries: np.ndarray, k: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         queries = as_vectors(queries, self.dim, "queries")
-        if among is not None and not self.filters:
-            raise GalleryError(f"backend {self.name}: does not search among some positions alone")
+        if among is not None:
+            among = as_mask(among, self._count)
+            if not self.filters:
+                raise GalleryError(f"backend {self.name}: does not search among some positions")
         wanted = min(k, self._count)
         most = self._table.most
         if most is not None and wanted > most:
@@ -190,12 +192,6 @@ class TableBackend(Backend):
     def dim(self) -> int:
         return self._table.dim
 
-    @property
-    def filters(self) -> bool:
-        """Whether the engine finds the very nearest among some positions. Mostly it does not:
-        the gallery then goes through the raw vectors, which it has."""
-        return False
-
     @classmethod
     def _read(cls, path: Path) -> Place:
         try:
@@ -225,11 +221,6 @@ class TableBackend(Backend):
             raise GalleryError(
                 f"{cls._where(table)}: {reason:.500}; see that the engine runs and can be reached"
             ) from error
-
-    @classmethod
-    def _drop(cls, table: VectorTable[Any]) -> None:
-        with contextlib.closing(table):
-            cls._ask(table, table.drop)
 
 
 def _abandon(table: VectorTable[Any], draft: Draft) -> None:

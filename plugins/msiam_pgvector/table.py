@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,10 @@ class PgvectorTable(VectorTable[PgvectorOptions]):
     secrets = ("PGPASSWORD",)
     ordered = True
 
-    _open: psycopg.Connection[Any] | None = None
+    def __init__(self, options: PgvectorOptions, name: str, dim: int) -> None:
+        super().__init__(options, name, dim)
+        self._open: psycopg.Connection[Any] | None = None
+        self._lock = threading.Lock()  # of one connection, one transaction at a time
 
     @property
     def _name(self) -> sql.Identifier:
@@ -136,8 +140,11 @@ class PgvectorTable(VectorTable[PgvectorOptions]):
             k=sql.Literal(k),
         )
         kept = [] if among is None else np.flatnonzero(among).tolist()
-        connection = self._connect()
-        with connection.transaction(), connection.cursor(binary=True) as cursor:
+        with (
+            self._lock,
+            self._connect().transaction() as transaction,
+            transaction.connection.cursor(binary=True) as cursor,
+        ):
             if not exact and k > self.options.ef_search:
                 cursor.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(k),))
             cursor.execute(text, {"queries": list(queries), "among": kept})

@@ -24,7 +24,7 @@ SECRET = "hunter2"
         ("milvus:///data/my%20file.db", "milvus", {"url": "/data/my%20file.db"}),
         ("lancedb://tables?probes=3", "lancedb", {"url": "tables", "probes": "3"}),
         ("lancedb://s3://bucket/tables", "lancedb", {"url": "s3://bucket/tables"}),
-        ("birds://?seed=", "birds", {"url": "", "seed": ""}),
+        ("faiss://?factory=HNSW32&note=", "faiss", {"factory": "HNSW32", "note": ""}),
     ],
 )
 def test_a_url_is_a_name_and_options(text, name, options):

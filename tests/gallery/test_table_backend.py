@@ -229,6 +229,15 @@ def test_the_table_of_a_builder_that_was_killed_is_dropped_by_the_next():
     assert list(Dictionary.tables) == [index._table.name]
 
 
+def test_what_cannot_be_dropped_is_no_reason_not_to_build(tmp_path):
+    Dictionary.fails |= {"insert", "drop"}
+    with pytest.raises(GalleryError):
+        build()
+    Dictionary.fails.remove("insert")
+    saved(tmp_path / "index")
+    assert len(Dictionary.tables) == 2 and len(notes()) == 1
+
+
 def test_a_table_that_is_gone_or_has_changed_is_refused(tmp_path):
     path = tmp_path / "index"
     saved(path)

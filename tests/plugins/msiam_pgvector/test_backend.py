@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
+import subprocess
+import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -143,6 +147,37 @@ def test_nobody_sees_a_table_before_it_is_saved_and_unsaved_it_is_gone(server, t
     assert len(server.tables()) == len(before) + 1
     PgvectorBackend.discard(tmp_path / "index", options(server))
     assert server.tables() == before
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from msiam_pgvector.backend import PgvectorBackend
+
+def chunks():
+    yield np.ones((70_000, 16), np.float32)
+    yield np.ones((70_000, 16), np.float32)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+where = {"url": sys.argv[1], "database": "postgres", "user": "postgres"}
+PgvectorBackend.build(chunks(), 16, PgvectorBackend.Options(**where))
+"""
+
+
+def test_a_builder_that_is_killed_leaves_no_table(server):
+    before = server.tables()
+    done = subprocess.run([sys.executable, "-c", KILLED, server.url])
+    assert done.returncode == -signal.SIGKILL
+    assert server.tables() == before
+    assert len(build(server, unit(10))) == 10
+
+
+def test_threads_search_at_once(server):
+    vectors = unit(300)
+    index = build(server, vectors)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: index.search(vectors[n : n + 1], 1)[1][0, 0], range(100)))
+    assert found == list(range(100))
 
 
 def test_names_are_quoted(server, tmp_path):
