@@ -54,30 +54,35 @@ class ArcFace(ClassLoss):
     def forward(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         items, labels = self.known(embeddings, targets)
         cosines, others = class_sums(items, self.weights, labels, self.options.scale, of="items")
-        own = self.options.scale * narrowed(cosines, self.options.margin)
-        return nn.functional.softplus(others - own).sum() / max(len(own), 1)
+        return _MarginCost.apply(cosines, others, self.options.margin, self.options.scale)
 
 
-def narrowed(cosines: Tensor, margin: float) -> Tensor:
-    """cos(θ + margin) from cos θ, and what stands for it where θ + margin passes π."""
-    return _Narrowed.apply(cosines, margin)
+def narrowed(cosines: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """cos(θ + margin) from cos θ, or what stands for it where θ + margin passes π; and its slope."""
+    across, along = math.sin(margin), math.cos(margin)
+    squares = 1 - cosines.square()  # of sines; of a sine of 0, the root has no slope
+    steep = squares.masked_fill(squares < torch.finfo(cosines.dtype).eps, torch.inf).rsqrt_()
+    beyond = cosines <= -along
+    turned = (cosines * along).sub_(squares.mul_(steep), alpha=across)
+    slope = steep.mul_(cosines).mul_(across).add_(along).masked_fill_(beyond, 1)
+    return torch.where(beyond, cosines - margin * across, turned), slope
 
 
-class _Narrowed(torch.autograd.Function):
+class _MarginCost(torch.autograd.Function):
+    """The mean of log(1 + exp(others − scale · cos(θ + margin)))."""
+
     @staticmethod
-    def forward(ctx: Any, cosines: Tensor, margin: float) -> Tensor:
-        across, along = math.sin(margin), math.cos(margin)
-        squares = 1 - cosines.square()
-        flat = squares < torch.finfo(cosines.dtype).eps  # there, a root has no slope
-        sines = squares.masked_fill_(flat, torch.finfo(cosines.dtype).eps).sqrt_()
-        beyond = cosines <= -along
-        ctx.save_for_backward(
-            (cosines / sines).masked_fill_(flat, 0).mul_(across).add_(along).masked_fill_(beyond, 1)
-        )
-        turned = torch.sub(cosines * along, sines, alpha=across)
-        return torch.where(beyond, cosines - margin * across, turned)
+    def forward(
+        ctx: Any, cosines: Tensor, others: Tensor, margin: float, scale: float
+    ) -> Tensor:
+        own, slope = narrowed(cosines, margin)
+        gap = others.sub(own, alpha=scale)
+        share = gap.sigmoid().div_(max(len(gap), 1))
+        ctx.save_for_backward(share, slope.mul_(share).mul_(-scale))
+        return nn.functional.softplus(gap).sum() / max(len(gap), 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0] * ctx.saved_tensors[0], None
+        share, slope = ctx.saved_tensors
+        return slope * grads[0], share * grads[0], None, None

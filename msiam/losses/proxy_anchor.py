@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from msiam.losses.base import Targets
 from msiam.losses.classes import ClassLoss
+from msiam.losses.tiles import exp_, log
 from msiam.losses.tiles_classes import class_sums
 from msiam.registry.options import Options
 
@@ -52,16 +55,29 @@ class ProxyAnchor(ClassLoss):
         scale, margin = self.options.scale, self.options.margin
         items, labels = self.known(embeddings, targets)
         cosines, apart = class_sums(items, self.weights, labels, scale, of="classes")
-        together = log_sums_by_class(-scale * (cosines - margin), labels)
-        pull = nn.functional.softplus(together).sum() / max(len(together), 1)
+        pull = _Pull.apply(cosines, labels, len(self.weights), scale, margin)
         push = nn.functional.softplus(apart + scale * margin).mean()
         return pull + push
 
 
-def log_sums_by_class(exponents: Tensor, labels: Tensor) -> Tensor:
-    """log Σ exp over the items of each class that there are any of."""
-    present, place = labels.unique(return_inverse=True)
-    least = exponents.detach().new_full((len(present),), -torch.inf)
-    most = least.scatter_reduce(0, place, exponents.detach(), "amax")
-    sums = torch.zeros_like(most).index_add(0, place, (exponents - most[place]).exp())
-    return most + sums.log()
+class _Pull(torch.autograd.Function):
+    """The mean, over classes with items, of log(1 + Σ exp(−scale · (cosine − margin)))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, cosines: Tensor, labels: Tensor, classes: int, scale: float, margin: float
+    ) -> Tensor:
+        exponents = (margin - cosines).mul_(scale)
+        least = cosines.new_full((classes,), -torch.inf)
+        most = least.scatter_reduce(0, labels, exponents, "amax")
+        present = (most != -torch.inf).sum().clamp_(min=1)
+        level = most.clamp_(min=0)  # the 1 is among the terms
+        terms = exp_(exponents.sub_(level[labels]))
+        sums = exp_(-level).scatter_add_(0, labels, terms)
+        ctx.save_for_backward(terms.div_(sums[labels]).mul_(-scale).div_(present))
+        return (level.add_(log(sums))).sum() / present
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.saved_tensors[0] * grads[0], None, None, None, None

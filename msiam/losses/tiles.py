@@ -26,8 +26,8 @@ TILE = 1 << 20
 #: Of so few similarities, finding out which ones are known costs more than it saves.
 FEW = 1 << 17
 
-#: exp(s) for |s| up to this, and a sum of 10¹⁶ of them, is a plain number even in float32.
-LEVEL = 50.0
+#: exp(s) for |s| up to this, and a sum of 10¹⁰ of them, is a plain number even in float32.
+LEVEL = 64.0
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:

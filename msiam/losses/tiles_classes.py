@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import exactly, part, row_blocks
+from msiam.losses.tiles import LEVEL, exactly, exp_, log, part, row_blocks, row_sums
 
 
 def class_sums(
@@ -44,22 +44,28 @@ class _ClassSums(torch.autograd.Function):
         ctx: Any, items: Tensor, weights: Tensor, labels: Tensor, scale: float, of: str
     ) -> tuple[Tensor, Tensor]:
         units, lengths = _units(items)
-        cosines = torch.zeros_like(lengths[:, 0])
-        sums = units.new_full((len(units if of == "items" else weights),), -torch.inf)
         blocks = list(row_blocks(len(weights), len(units)))
+        level = scale <= LEVEL
+        cosines, sums, parts = None, None, []
         with exactly(units.device):
             for block in blocks:
                 tile = _Tile(units, weights, labels, block, scale)
-                cosines += tile.replace(tile.s, -torch.inf)
-                some = tile.s.logsumexp(dim=0 if of == "items" else 1)
-                if len(blocks) == 1:
-                    sums = some
-                elif of == "classes":
-                    sums[block] = some
+                own = tile.replace(tile.s, -torch.inf)
+                if level:
+                    some = row_sums(exp_(tile.s) if of == "classes" else exp_(tile.s).T)
                 else:
-                    torch.logaddexp(sums, some, out=sums)
+                    some = tile.s.logsumexp(dim=0 if of == "items" else 1)
+                cosines = own if cosines is None else cosines.add_(own)
+                if of == "classes":
+                    parts.append(some)
+                elif sums is None:
+                    sums = some
+                else:
+                    sums = sums.add_(some) if level else torch.logaddexp(sums, some)
+        sums = torch.cat(parts) if parts else sums
+        sums = log(sums) if level else sums
         ctx.save_for_backward(units, lengths, weights, labels, sums)
-        ctx.scale, ctx.of, ctx.blocks = scale, of, blocks
+        ctx.scale, ctx.of, ctx.blocks, ctx.level = scale, of, blocks, level
         ctx.only = tile if len(blocks) == 1 else None  # a block of them all is kept
         return cosines.div_(scale), sums
 
@@ -73,10 +79,12 @@ class _ClassSums(torch.autograd.Function):
         with exactly(units.device):
             for block in ctx.blocks:
                 tile = ctx.only or _Tile(units, weights, labels, block, ctx.scale)
-                if ctx.of == "items":
-                    slope = (tile.s - sums).exp_().mul_(of_sums)
+                some, weight = (sums, of_sums) if ctx.of == "items" else (sums[block, None], of_sums[block, None])
+                if ctx.level:
+                    powers = tile.s if ctx.only else exp_(tile.s)
+                    slope = powers * (weight * exp_(-some))
                 else:
-                    slope = (tile.s - sums[block, None]).exp_().mul_(of_sums[block, None])
+                    slope = exp_(tile.s - some).mul_(weight)
                 # Where there is nothing to sum, all entries are own ones, and their NaN goes too.
                 tile.replace(slope, of_cosines)
                 of_tile = _across(slope @ units, tile.units, tile.lengths)
@@ -123,7 +131,7 @@ class _Tile:
 
 def _units(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors at length 1, and their lengths, (n, 1)."""
-    lengths = vectors.norm(dim=1, keepdim=True).clamp_(min=1e-12)
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_(min=1e-12)
     return vectors / lengths, lengths
 
 
@@ -132,5 +140,5 @@ def _across(slope: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
 
     It takes the place of the slope that is given.
     """
-    along = (slope * units).sum(dim=1, keepdim=True)
+    along = row_sums(slope * units)[:, None]
     return slope.addcmul_(along, units, value=-1).div_(lengths)
