@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +29,9 @@ from msiam.towers.model import Model
 
 #: Rows embedded together, sorted by length, and written together.
 ROWS = 2048
+Result = TypeVar("Result")
+Progress: TypeAlias = Callable[[int], None]
+
 #: Rows that are left out, of which the reasons are remembered.
 REASONS = 1000
 
@@ -43,6 +51,111 @@ class Written:
     rejected: list[tuple[int, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Job:
+    """An embedding, as every process that has a part in it sees it: what, how, and where to."""
+
+    model: Model
+    stream: Stream
+    out: Path
+    column: str
+    id: str | None
+    how: How
+
+    @classmethod
+    def of(
+        cls, model: Model, table: Source | Stream, out: Path, column: str, id: str | None, how: How
+    ) -> Job:
+        """Open the table. Raises as ``embed_table``."""
+        if out.suffix != ".parquet":
+            raise RecipeError(f"{out}: embeddings are written as .parquet; found '{out.suffix}'")
+        stream = open_stream(table)
+        stream.require(column)
+        how = dataclasses.replace(how, keep=how.keep and len(stream) <= MOST_KEPT)
+        return cls(model, stream, out, column, id, how)
+
+    @cached_property
+    def parts(self) -> Parts:
+        return Parts(self.out)
+
+    @cached_property
+    def state(self) -> dict[str, str | int | None]:
+        """All that the result depends on."""
+        weights = self.model.tower_of(self.column).parameters()
+        device = next((w.device for w in weights), torch.device("cpu"))
+        return {
+            "model": self.model.fingerprint(),
+            "table": self.stream.digest(),
+            "column": self.column,
+            "id": self.id,
+            "precision": "bf16" if use_bf16(self.how.precision, device) else "fp32",
+            "rows": ROWS,
+        }
+
+    @property
+    def schema(self) -> pa.Schema:
+        vectors = pa.list_(pa.float32(), self.model.dim)
+        return pa.schema([("id", pa.string()), ("embedding", vectors)])
+
+    def begin(self, resume: bool, overwrite: bool) -> list[int]:
+        """The first rows of the windows that are not embedded yet, ascending."""
+        if self.parts.begin(self.state, resume, overwrite):
+            return []
+        done = self.parts.starts()
+        if not done:
+            check_ids(self.stream, self.id, self.out.parent)
+        return [start for start in range(0, len(self.stream), ROWS) if start not in done]
+
+    def embed(self, starts: Sequence[int], progress: Progress | None = None) -> int:
+        """Embed and keep the windows with these first rows, ascending; how many rows they had."""
+        columns, rows = [self.column, self.id or self.column], 0
+        next_one, windows = -1, iter(())  # type: tuple[int, Iterator[tuple[int, pa.Table]]]
+        for start in starts:
+            if start != next_one:
+                windows = self.stream.windows(columns, ROWS, start)
+            _, window = next(windows)
+            self._embed(start, window, progress)
+            rows, next_one = rows + len(window), start + ROWS
+        return rows
+
+    def _embed(self, start: int, window: pa.Table, progress: Progress | None) -> None:
+        items = window.column(self.column).to_pylist()
+        vectors, refused = self.model.embed(
+            self.column, items, self.stream.root, progress, self.how
+        )
+        if progress is not None:
+            progress(len(refused))
+        cells = window.column(self.id or self.column).to_pylist()
+        ids = record_ids(self.stream, self.id, cells, start)
+        kept = np.delete(np.arange(len(ids)), [number for number, _ in refused])
+        rows = pa.table([[ids[row] for row in kept], _fixed(vectors)], schema=self.schema)
+        self.parts.write(start, rows, [(start + number, why) for number, why in refused])
+
+    def finish(self) -> Written:
+        """Join the windows, or find that the result is whole already."""
+        if self.parts.begun:
+            return Written(*self.parts.finish(self.schema, REASONS))
+        return Written(*self.parts.found())
+
+
+class Crew:
+    """Who embeds: this process alone. What embeds with several says how they share the windows.
+
+    Attributes:
+        first: whether this is the process that begins, joins the windows and has the lock.
+    """
+
+    first = True
+
+    def tell(self, make: Callable[[], Result]) -> Result:
+        """What ``make`` returns in the first process, in all of them."""
+        return make()
+
+    def work(self, job: Job, starts: list[int], progress: Progress) -> None:
+        """Embed the windows with these first rows; return when all are written."""
+        job.embed(starts, progress)
+
+
 def embed_table(
     model: Model,
     table: Source | Stream,
@@ -54,6 +167,7 @@ def embed_table(
     resume: bool = False,
     overwrite: bool = False,
     console: Console = QUIET,
+    crew: Crew | None = None,
 ) -> Written:
     """Write a Parquet file of id and embedding, in the order of the table.
 
@@ -67,6 +181,7 @@ def embed_table(
             for byte that of one that was never stopped.
         overwrite: begin again, though one was stopped.
         console: where progress is shown; silent by default.
+        crew: who embeds; None: this process, or the processes that torchrun has started.
 
     Raises:
         RecipeError: ``out`` is no .parquet file.
@@ -74,41 +189,27 @@ def embed_table(
         GalleryError: ids that are missing or not unique.
         RunError: ``out`` cannot be written, or the disk is full: it is then as it was. One was
             stopped, and neither ``resume`` nor ``overwrite`` is given; it was begun with another
-            model, table or option; another process writes it.
+            model, table or option; another process writes it; one that helps is gone, or does not
+            see the same files.
     """
-    if out.suffix != ".parquet":
-        raise RecipeError(f"{out}: embeddings are written as .parquet; found '{out.suffix}'")
-    stream = open_stream(table)
-    stream.require(column)
-    how = dataclasses.replace(how, keep=how.keep and len(stream) <= MOST_KEPT)
-    weights = model.tower_of(column).parameters()
-    half = use_bf16(how.precision, next((w.device for w in weights), torch.device("cpu")))
-    state = {
-        "model": model.fingerprint(),
-        "table": stream.digest(),
-        "column": column,
-        "id": id,
-        "precision": "bf16" if half else "fp32",
-        "rows": ROWS,
-    }
-    schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), model.dim))])
-    parts = Parts(out)
-    with parts.writing():
-        if parts.begin(state, resume, overwrite):
-            return Written(*parts.found())
-        done = min(len(parts.names()) * ROWS, len(stream))
-        if not done:
-            check_ids(stream, id, out.parent)
-        with items_bar(console, "embedding", len(stream), done) as progress:
-            for start, window in stream.windows([column, id or column], ROWS, done):
-                items = window.column(column).to_pylist()
-                vectors, refused = model.embed(column, items, stream.root, progress, how)
-                progress(len(refused))
-                ids = record_ids(stream, id, window.column(id or column).to_pylist(), start)
-                kept = np.delete(np.arange(len(ids)), [number for number, _ in refused])
-                rows = pa.table([[ids[row] for row in kept], _fixed(vectors)], schema=schema)
-                parts.write(start, rows, [(start + number, why) for number, why in refused])
-        return Written(*parts.finish(schema, REASONS))
+    crew = crew or _crew()
+    job = Job.of(model, table, out, column, id, how)
+    with job.parts.writing() if crew.first else contextlib.nullcontext():
+        todo = crew.tell(lambda: job.begin(resume, overwrite))
+        rows = len(job.stream)
+        done = rows - sum(min(ROWS, rows - start) for start in todo)
+        if todo:
+            with items_bar(console, "embedding", rows, done) as progress:
+                crew.work(job, todo, progress)
+        return crew.tell(job.finish)
+
+
+def _crew() -> Crew:
+    if "RANK" in os.environ:
+        from msiam.embed_torchrun import Processes  # and accelerate, which one process needs not
+
+        return Processes()
+    return Crew()
 
 
 def _fixed(vectors: np.ndarray) -> pa.FixedSizeListArray:

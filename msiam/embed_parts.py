@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,11 @@ NAMES = {
     "precision": "precision",
     "rows": "number of rows at a time",
 }
+#: What several processes need that embed one table.
+SHARED = (
+    "run, table and result must lie where every worker sees them under the same name, on a shared "
+    "file system"
+)
 
 
 class Parts:
@@ -41,6 +46,7 @@ class Parts:
         self._lock = self.folder / ".lock"
         self._state = self.folder / "state.json"
         self._whole = self.folder / "whole"
+        self._held: TextIO | None = None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -53,18 +59,43 @@ class Parts:
         with room_on_disk(self.out):
             self.folder.mkdir(exist_ok=True)
             with self._lock.open("a") as lock:
-                try:
-                    take_lock(lock)
-                except BlockingIOError as error:
-                    raise RunError(
-                        f"{self.out}: another process is writing it; wait for it, or give another "
-                        "file with --out"
-                    ) from error
+                self._take(lock)
+                self._held = lock
                 try:
                     yield
                 finally:
                     if not (self._state.is_file() and self.names()):
                         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def share(self) -> None:
+        """Let others help. Nobody can begin anew while any of them is at work."""
+        assert self._held is not None, "share is for the process that writes"
+        self._take(self._held, shared=True)
+
+    @contextlib.contextmanager
+    def helping(self, state: Mapping[str, str | int | None]) -> Iterator[None]:
+        """Have a part in what another process has begun. Whoever begins anew waits for the end.
+
+        Raises:
+            RunError: it is not here, or was made of something else than this process has.
+        """
+        try:
+            lock = self._lock.open("a")
+        except FileNotFoundError as error:
+            raise RunError(f"{self.out}: nothing was begun here; {SHARED}") from error
+        with lock:
+            self._take(lock, shared=True)
+            self._check(_read(self._state), state, SHARED)
+            yield
+
+    def _take(self, lock: TextIO, shared: bool = False) -> None:
+        try:
+            take_lock(lock, shared)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{self.out}: another process is writing it; wait for it, or give another file "
+                "with --out"
+            ) from error
 
     def begin(self, state: Mapping[str, str | int | None], resume: bool, overwrite: bool) -> bool:
         """Go on with what is there, or begin; whether the result is there already, and whole.
@@ -76,7 +107,7 @@ class Parts:
             RunError: there is an unfinished embedding, and neither ``resume`` nor ``overwrite``
                 is asked for; what is to be resumed was made of something else.
         """
-        begun = self._state.is_file()
+        begun = self.begun
         if begun and not (resume or overwrite):
             raise RunError(
                 f"{self.out}: an unfinished embedding of it is there; go on with --resume, or "
@@ -97,9 +128,18 @@ class Parts:
             draft.unlink()
         return False
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is one that is not whole yet."""
+        return self._state.is_file()
+
     def names(self) -> list[Path]:
         """The windows' files, in order."""
         return sorted(self.folder.glob("*.parquet"))
+
+    def starts(self) -> set[int]:
+        """The first rows of the windows that are whole."""
+        return {int(path.stem) for path in self.names()}
 
     def write(self, start: int, rows: pa.Table, rejected: list[tuple[int, str]]) -> None:
         """Keep a window: its embedded rows, and number and reason of the others."""
@@ -134,7 +174,7 @@ class Parts:
                     writer.write_table(pq.ParquetFile(part).read())
         self._whole.replace(self.out)
         self._state.unlink()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # NFS keeps what is still open
         return count, left_out, rejected
 
     def found(self) -> tuple[int, int]:

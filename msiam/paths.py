@@ -117,14 +117,17 @@ def _writing(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def take_lock(lock: TextIO) -> None:
+def take_lock(lock: TextIO, shared: bool = False) -> None:
     """Be the one process that holds an opened file, until it is closed or the process is gone.
+
+    Args:
+        shared: be one of several that hold it.
 
     Raises:
         BlockingIOError: another process holds it, or its owner has removed it since it was opened
             here.
     """
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(lock.fileno()), Path(lock.name).stat()):
             return

@@ -93,8 +93,13 @@ def mean(value: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(
+    work: str = "training", kept: str = "the last checkpoint is kept"
+) -> Iterator[None]:
     """Meet the other processes that torchrun has started. A process alone does nothing.
+
+    Args:
+        work, kept: for the message: what they do, and what is not lost.
 
     Raises:
         TrainingError: one of the others is gone.
@@ -109,8 +114,7 @@ def together() -> Iterator[None]:
             raise
         reason = re.sub(r"^\[.*?\] ", "", str(error)).partition(". ")[0][:100]
         raise TrainingError(
-            f"another process of this training has ended ({reason}); what it printed says why; the "
-            "last checkpoint is kept"
+            f"another process of this {work} has ended ({reason}); what it printed says why; {kept}"
         ) from error
 
 
