@@ -76,7 +76,7 @@ def _picture(item: Any) -> Markup:
     from markupsafe import Markup
 
     try:
-        kind, data, (width, height) = _thumbnail(item)
+        kind, data, (width, height) = thumbnail(item)
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         return Markup('<p class="text missing">This picture cannot be shown: {}</p>').format(error)
     longer = max(width, height)
@@ -91,12 +91,12 @@ def _picture(item: Any) -> Markup:
     )
 
 
-def _thumbnail(item: Any) -> tuple[str, bytes, tuple[int, int]]:
-    """The picture's format, its bytes and its size, no side longer than SIDE."""
+def thumbnail(item: Any, side: int = SIDE) -> tuple[str, bytes, tuple[int, int]]:
+    """The picture's format, its bytes and its size, no side longer than ``side``."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(_open(item))
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     clear = image.has_transparency_data
     image = image.convert("RGBA" if clear else "RGB")
     kind = "png" if clear or max(image.size) <= SMALL else "jpeg"

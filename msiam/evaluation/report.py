@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msiam.evaluation.embedding_map import EmbeddingMap
 from msiam.evaluation.findings import Grid, Mistake, Search
 from msiam.paths import write_text
 
@@ -32,6 +33,7 @@ class ReportData:
         searches: samples.
         shown: heading → what else evaluators show (``Result.shown``).
         grids: decisions among several classes, samples.
+        map: where held-out items lie among each other.
     """
 
     title: str
@@ -47,6 +49,7 @@ class ReportData:
     searches: list[Search] = field(default_factory=list)
     shown: dict[str, list[Mistake]] = field(default_factory=dict)
     grids: list[Grid] = field(default_factory=list)
+    map: EmbeddingMap | None = None
 
 
 class Line(NamedTuple):
@@ -73,7 +76,7 @@ def render(report: ReportData) -> str:
     """The report as one HTML document, with no script and no link to anything outside."""
     import jinja2
 
-    from msiam.evaluation import pictures, plots
+    from msiam.evaluation import map_plot, pictures, plots
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -87,6 +90,7 @@ def render(report: ReportData) -> str:
         show=pictures.show,
         is_picture=pictures.is_picture,
         cards={"Most confident mistakes": report.mistakes, **report.shown},
+        drawn_map=map_plot.draw_map(report.map) if report.map else "",
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
         tables={name: table(metrics) for name, metrics in report.metrics.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msiam.evaluation.embedding_map import embedding_map
 from msiam.evaluation.findings import (
     Mistake,
     grids,
@@ -53,6 +54,7 @@ def report_run(
             found.embedded,
             values,
         ),
+        map=embedding_map(found.embedded, values, parts.classes),
     )
     write_report(path, report)
 
