@@ -16,7 +16,9 @@ from msiam.errors import MsiamError
 from msiam.registry import registry
 
 #: The file of each command; its function has the same name.
-COMMANDS = ("train", "evaluate", "embed", "index", "search", "match", "mine", "plugins", "demo")
+COMMANDS = (
+    "train", "evaluate", "embed", "index", "search", "match", "serve", "mine", "plugins", "demo",
+)  # fmt: skip
 
 
 #: Seconds after which another process than the first says itself what is wrong.

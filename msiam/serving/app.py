@@ -1,0 +1,117 @@
+"""The application: an HTTP API over one gallery, and its search page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+import anyio.to_thread
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from msiam.errors import MsiamError
+from msiam.serving.batching import Batcher
+from msiam.serving.guard import LOOPBACK, Guard
+from msiam.serving.limits import Limits
+from msiam.serving.metrics import Metrics
+from msiam.serving.page import page_routes
+from msiam.serving.problems import (
+    Problem,
+    ProblemError,
+    on_http,
+    on_invalid,
+    on_problem,
+)
+from msiam.serving.routes import api_routes
+from msiam.serving.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    service: Service,
+    limits: Limits | None = None,
+    token: str | None = None,
+    hosts: Collection[str] | None = LOOPBACK,
+) -> FastAPI:
+    """The application, an ASGI one. Its thread begins and ends with its lifespan.
+
+    Args:
+        token: what clients must bring; None: nothing.
+        hosts: the names by which the server may be called; None: any.
+    """
+    limits = limits or Limits()
+    metrics = Metrics()
+    batcher: Batcher[Any, Any] = Batcher(service.work, limits.waiting, limits.batch, metrics.batch)
+    metrics.follow(lambda: batcher.waiting, lambda: len(service.gallery))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        watching = asyncio.create_task(_watch(service, limits.refresh, metrics))
+        yield
+        watching.cancel()
+        await anyio.to_thread.run_sync(batcher.close)
+
+    app = FastAPI(
+        title="msiam",
+        summary="Search in a gallery, and match.",
+        docs_url=None,  # they load scripts from other hosts
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token else None,
+    )
+    app.include_router(api_routes(service, batcher, metrics, limits))
+    app.include_router(page_routes())
+    paths = {route.path for route in app.routes if hasattr(route, "path")}
+    paths |= set(app.openapi()["paths"])
+    app.openapi()["components"]["schemas"]["Problem"] = Problem.model_json_schema(
+        ref_template="#/components/schemas/{model}"
+    )
+    app.add_middleware(Guard, limits=limits, metrics=metrics, token=token, hosts=hosts, paths=paths)
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+
+    def on_mistake(request: Request, error: Exception) -> Response:
+        """A client's mistake, as the library words it, without the server's paths."""
+        return ProblemError(422, spoken(service, error)).response()
+
+    def on_failure(request: Request, error: Exception) -> Response:
+        """Anything else is in the log, and not for the client."""
+        return ProblemError(500, "the server failed; its log says more").response()
+
+    app.add_exception_handler(MsiamError, on_mistake)
+    app.add_exception_handler(Exception, on_failure)
+    return app
+
+
+def spoken(service: Service, error: Exception) -> str:
+    """An error's message with no path of the server in it."""
+    message = str(error)
+    gallery = service.gallery
+    for place in (gallery.folder, gallery.folder.resolve(), gallery.root, gallery.run):
+        if place is not None:
+            message = message.replace(f"{place}: ", "").replace(str(place), "…")
+    return message
+
+
+async def _watch(service: Service, seconds: float, metrics: Metrics) -> None:
+    """Look every so often whether the gallery was written, and open the newer one."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            if await anyio.to_thread.run_sync(service.refresh):
+                metrics.refreshed.labels("opened").inc()
+                log.info("the gallery has changed: %d records", len(service.gallery))
+        except MsiamError as error:
+            metrics.refreshed.labels("refused").inc()
+            log.error("the gallery has changed and cannot be opened: %s", error)
+        except Exception:
+            metrics.refreshed.labels("refused").inc()
+            log.exception("the gallery has changed and cannot be opened")
