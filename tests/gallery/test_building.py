@@ -21,7 +21,8 @@ def test_the_manifest_says_what_the_gallery_is(toy, tmp_path):
     )
     found = gallery.manifest
     assert (found.count, found.dim, found.column, found.id) == (5, 16, "text", "sku")
-    assert (found.backend, found.options) == ("faiss", {"factory": "Flat"})
+    whole = {"factory": "Flat", "nprobe": None, "ef_search": None, "k_factor": None}
+    assert (found.backend, found.options) == ("faiss", whole)
     assert found.fingerprint == "made by toy"
     assert found.run == "../../run" and gallery.run == tmp_path / "run"
     assert found.root is None and gallery.root is None

@@ -124,7 +124,9 @@ BACKEND = """
             with path.open("wb") as file:
                 np.save(file, self.vectors)
 
-        def search(self, queries, k):
+        def search(self, queries, k, among=None):
+            if among is not None:
+                raise errors.GalleryError("a nest does not search among some positions")
             products = checked(queries, self.dim) @ self.vectors.T
             products = np.pad(products, ((0, 0), (0, max(0, k - len(self)))),
                               constant_values=-np.inf)
