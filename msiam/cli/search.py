@@ -12,7 +12,7 @@ from rich.table import Table
 from msiam.cli.console import output, print_json
 
 if TYPE_CHECKING:
-    from msiam.gallery.gallery import Hit
+    from msiam.gallery.searching import Hit
     from msiam.towers.inference import Precision
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from msiam.errors import GalleryError, PluginError, RecipeError
 from msiam.gallery.building import Embedder
-from msiam.gallery.gallery import Gallery, Hit
+from msiam.gallery.gallery import Gallery
 from msiam.gallery.manifest import Manifest, commit
+from msiam.gallery.searching import Hit
 from msiam.towers.model import Model
 
 ROWS = [
