@@ -58,7 +58,7 @@ class ArcFace(ClassLoss):
 
 
 def narrowed(cosines: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """cos(θ + margin) from cos θ, or what stands for it where θ + margin passes π; and its slope."""
+    """cos(θ + margin) of cos θ, or what stands for it where θ + margin passes π; and its slope."""
     across, along = math.sin(margin), math.cos(margin)
     squares = 1 - cosines.square()  # of sines; of a sine of 0, the root has no slope
     steep = squares.masked_fill(squares < torch.finfo(cosines.dtype).eps, torch.inf).rsqrt_()
@@ -72,9 +72,7 @@ class _MarginCost(torch.autograd.Function):
     """The mean of log(1 + exp(others − scale · cos(θ + margin)))."""
 
     @staticmethod
-    def forward(
-        ctx: Any, cosines: Tensor, others: Tensor, margin: float, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, cosines: Tensor, others: Tensor, margin: float, scale: float) -> Tensor:
         own, slope = narrowed(cosines, margin)
         gap = others.sub(own, alpha=scale)
         share = gap.sigmoid().div_(max(len(gap), 1))

@@ -196,10 +196,10 @@ class TiledSoftmaxCost(torch.autograd.Function):
                 if even:
                     s.exp_()
                 some = s.sum(dim=1).log_() if even else s.logsumexp(dim=1)
-                of_rows = _added(of_rows, i, some, j.start)
+                of_rows = added(of_rows, i, some, j.start)
                 if of_columns is not None:
                     some = s.sum(dim=0).log_() if even else s.logsumexp(dim=0)
-                    of_columns = _added(of_columns, j, some, i.start)
+                    of_columns = added(of_columns, j, some, i.start)
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
                 if share is not None:
@@ -247,7 +247,7 @@ class TiledSoftmaxCost(torch.autograd.Function):
         return grad_a, grad_b, grad_scale, *[None] * 5
 
 
-def _added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:
+def added(sums: Tensor, some: slice, more: Tensor, before: int) -> Tensor:
     """Logarithms of sums with those of further parts; the first of these has none before it."""
     if not before and len(more) == len(sums):
         return more

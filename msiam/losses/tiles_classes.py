@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import LEVEL, exactly, exp_, log, part, row_blocks, row_sums
+from msiam.losses.tiles import LEVEL, added, exactly, exp_, log, part, row_blocks, row_sums
 
 
 def class_sums(
@@ -45,25 +45,21 @@ class _ClassSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         units, lengths = _units(items)
         blocks = list(row_blocks(len(weights), len(units)))
-        level = scale <= LEVEL
-        cosines, sums, parts = None, None, []
+        level = scale <= LEVEL  # then exp can neither overflow nor vanish
+        cosines, sums = None, units.new_empty(len(units if of == "items" else weights))
         with exactly(units.device):
             for block in blocks:
                 tile = _Tile(units, weights, labels, block, scale)
                 own = tile.replace(tile.s, -torch.inf)
-                if level:
-                    some = row_sums(exp_(tile.s) if of == "classes" else exp_(tile.s).T)
+                cosines = own if cosines is None else cosines + own
+                s = exp_(tile.s) if level else tile.s
+                s = s.T if of == "items" else s
+                some = log(row_sums(s)) if level else s.logsumexp(dim=1)
+                if of == "items":
+                    sums = added(sums, slice(None), some, block.start)
                 else:
-                    some = tile.s.logsumexp(dim=0 if of == "items" else 1)
-                cosines = own if cosines is None else cosines.add_(own)
-                if of == "classes":
-                    parts.append(some)
-                elif sums is None:
-                    sums = some
-                else:
-                    sums = sums.add_(some) if level else torch.logaddexp(sums, some)
-        sums = torch.cat(parts) if parts else sums
-        sums = log(sums) if level else sums
+                    sums = added(sums, block, some, 0)
+        assert cosines is not None  # of no class, there is no loss
         ctx.save_for_backward(units, lengths, weights, labels, sums)
         ctx.scale, ctx.of, ctx.blocks, ctx.level = scale, of, blocks, level
         ctx.only = tile if len(blocks) == 1 else None  # a block of them all is kept
@@ -79,12 +75,12 @@ class _ClassSums(torch.autograd.Function):
         with exactly(units.device):
             for block in ctx.blocks:
                 tile = ctx.only or _Tile(units, weights, labels, block, ctx.scale)
-                some, weight = (sums, of_sums) if ctx.of == "items" else (sums[block, None], of_sums[block, None])
+                place = slice(None) if ctx.of == "items" else (block, None)
                 if ctx.level:
-                    powers = tile.s if ctx.only else exp_(tile.s)
-                    slope = powers * (weight * exp_(-some))
+                    s = tile.s if ctx.only else exp_(tile.s)
+                    slope = s * (of_sums * exp_(-sums))[place]
                 else:
-                    slope = exp_(tile.s - some).mul_(weight)
+                    slope = exp_(tile.s - sums[place]).mul_(of_sums[place])
                 # Where there is nothing to sum, all entries are own ones, and their NaN goes too.
                 tile.replace(slope, of_cosines)
                 of_tile = _across(slope @ units, tile.units, tile.lengths)
@@ -93,7 +89,7 @@ class _ClassSums(torch.autograd.Function):
                 else:
                     grad_items.addmm_(slope.T, tile.units)
                     grad_weights[block] = of_tile
-            assert grad_items is not None  # of no class, there is no loss
+            assert grad_items is not None
             return _across(grad_items, units, lengths), grad_weights, None, None, None
 
 

@@ -180,8 +180,9 @@ def test_where_all_are_one_class_vector_or_its_opposite_gradients_are_finite(
 
 def test_beyond_half_a_turn_it_still_pays_to_come_nearer():
     angles = torch.linspace(0.001, math.pi - 0.001, 999, dtype=torch.float64)
-    found = narrowed(angles.cos(), 0.5)
+    found, slope = narrowed(angles.cos(), 0.5)
     assert (found.diff() < 0).all()
+    assert (slope > 0).all()
     near = angles + 0.5 < math.pi
     torch.testing.assert_close(found[near], (angles + 0.5).cos()[near])
 

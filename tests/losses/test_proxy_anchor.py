@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
-from msiam.losses.proxy_anchor import ProxyAnchor, log_sums_by_class
+from msiam.losses.proxy_anchor import ProxyAnchor
 from msiam.registry.conformance import check_loss
 
 CLASSES = [1, 3, 4, 7, 20]
@@ -111,6 +111,14 @@ def test_no_scale_overflows(loss, unit, value_and_gradients, scale):
             torch.testing.assert_close(gradient.double(), slope, rtol=0, atol=digits * most)
 
 
+def test_items_opposite_to_their_proxies_do_not_overflow(loss):
+    items = torch.tensor([[-1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    run = loss([5, 6], [5, 5, 6], scale=1e4, margin=0.1)
+    pull = [1.1e4 + math.log(2), 0.0]  # of two items at −1, and of one at 1
+    push = [1e3, 1e3 + math.log(2)]  # of one item, and of two, at 0
+    assert run(items, torch.eye(2)).item() == pytest.approx((sum(pull) + sum(push)) / 2)
+
+
 @pytest.mark.parametrize("tile", [15, 1 << 22])
 def test_gradcheck(loss, unit, monkeypatch, tile):
     monkeypatch.setattr(tiles, "TILE", tile)
@@ -200,9 +208,3 @@ def test_what_is_no_number_stays_no_number(loss, unit, broken, row):
     a = unit(7)
     a[row, 0] = broken
     assert not loss()(a, unit(5, seed=9)).isfinite()
-
-
-def test_the_sums_of_each_class():
-    exponents = torch.tensor([1e4, -1e4, 1e4, 0.0])
-    found = log_sums_by_class(exponents, torch.tensor([2, 5, 2, 9]))
-    torch.testing.assert_close(found, torch.tensor([1e4 + math.log(2), -1e4, 0.0]))
