@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
@@ -55,14 +56,28 @@ class Decision(Options):
     different: str = pydantic.Field("not the same", min_length=1)
 
 
+def _shares_or_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_one_value(one) for one in value]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(
+            "must be a share, a number of rows, or a list of values of the column in 'by'"
+        )
+    return float(value)
+
+
+#: What is held out: a share, from 1 on a number, or the very values of a column.
+Held = Annotated[float | list[bool | int | float | str], pydantic.PlainValidator(_shares_or_names)]
+
+
 class Split(Options):
     """What is held out of the table: a share of its rows, or from 1 on a number of rows.
 
-    By a column, a share or a number of its values.
+    By a column, a share or a number of its values, or these themselves.
     """
 
-    validation: float = pydantic.Field(0.1, gt=0)
-    test: float = pydantic.Field(0.1, ge=0)
+    validation: Held = pydantic.Field(0.1)
+    test: Held = pydantic.Field(0.1)
     unseen: float = pydantic.Field(
         0.0,
         ge=0,
@@ -76,8 +91,21 @@ class Split(Options):
         None,
         description="what no two parts share: of data with classes, whole classes (class: none of "
         "the test's is ever seen in training), else items (item); or a column of the table, whose "
-        "values are then what is counted",
+        "values are then what is counted, or named",
     )
+
+    @pydantic.field_validator("validation")
+    @classmethod
+    def _some(cls, value: Held) -> Held:
+        if not value:
+            raise ValueError("training watches a held-out part: must be above 0")
+        return value
+
+    @property
+    def named(self) -> list[str]:
+        """The parts whose values are named."""
+        parts = {"validation": self.validation, "test": self.test}
+        return [part for part, held in parts.items() if isinstance(held, list)]
 
 
 class Data(Options):
@@ -177,6 +205,11 @@ class Data(Options):
             return (
                 f"data.split.unseen: found {self.split.unseen:g}; it holds whole classes out, "
                 "beside a split by items: it takes data.classes and data.split.by: item"
+            )
+        if self.split.named and self.split_by in ("class", "item"):
+            return (
+                f"data.split.{self.split.named[0]}: found a list, which names values of a column; "
+                "say of which: add 'by: COLUMN' to data.split"
             )
         if len(columns) == 1 and self.classes is None:
             return (

@@ -223,6 +223,16 @@ TWO = {"one": "question", "two": "question"}
         (TWO, {"classes": 3}, "data.classes: found 3; "),
         (TWO, {"split": {"by": "class"}}, "data.split.by: found 'class'; there are none without d"),
         (TWO, {"split": {"by": 3}}, "data.split.by: found 3; "),
+        (TWO, {"split": {"test": ["x"]}}, "data.split.test: found a list, which names values of a"),
+        (
+            TWO,
+            {"split": {"by": "class", "validation": ["x"]}, "classes": "k"},
+            "data.split.validation: found a list, which names values of a column; say of which",
+        ),
+        (TWO, {"split": {"validation": 0}}, "data.split.validation: found 0; training watches a h"),
+        (TWO, {"split": {"by": "k", "validation": []}}, "data.split.validation: found []; traini"),
+        (TWO, {"split": {"test": "all"}}, "data.split.test: found 'all'; must be a share, a numbe"),
+        (TWO, {"split": {"test": [None]}}, "data.split.test: found [None]; must be one value of "),
         (TWO, {"score": "s"}, "data.score.same: is missing, and has no default: from which score"),
         (TWO, {"score": {"column": "s", "same": "x"}}, "data.score.same: found 'x'; "),
         (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msiam.data.attributes import collect_attributes, with_attributes
+from msiam.data.attributes import Attributes, collect_attributes, with_attributes
 from msiam.data.classes import Classes
 from msiam.data.contents import identity
 from msiam.data.draws import check_draws
@@ -21,6 +21,7 @@ from msiam.data.splits import require_classes, split, without_leaks
 from msiam.data.splits_by_column import split_by_column
 from msiam.errors import DataError
 from msiam.recipe import Data
+from msiam.recipe_data import Held
 from msiam.towers.model import Model
 
 Progress = Callable[[int], object]
@@ -119,12 +120,16 @@ def training_parts(
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns, by)
         notes += _dropped(tables["table"], "test", dropped, by)
-    shares = {"validation": _share(data.split.validation, base, by)}
-    if "test" not in tables and data.split.test > 0:
-        shares["test"] = _share(data.split.test, base, by)
-    unseen, base, beside = unseen_classes(base, columns, _share(data.split.unseen, base, by), seed)
-    deal = split if by in ("class", "item") else split_by_column
-    parts, note = deal(base, columns, shares, seed, by)
+    asked = {"validation": data.split.validation, "test": data.split.test}
+    if "test" in tables or not data.split.test:
+        del asked["test"]
+    unseen, base, beside = unseen_classes(base, columns, _share(data.split.unseen, base), seed)
+    if by in ("class", "item"):
+        shares = {part: _share(one, base) for part, one in asked.items()}
+        parts, note = split(base, columns, shares, seed, by)
+    else:
+        held = {part: _held(part, one, base, attributes, by) for part, one in asked.items()}
+        parts, note = split_by_column(base, columns, held, seed, by)
     parts["train"], left_out = trained_on(parts["train"], data.split.train, seed)
     parts |= unseen
     notes += [note, *beside, *left_out]
@@ -143,10 +148,19 @@ def training_parts(
     return Parts(items, parts, _rows(tables), notes, [], classes.names, data.negatives or {})
 
 
-def _share(asked: float, examples: Examples, by: str) -> float:
-    """A share of the rows, or of the values of a column, where a number may be asked for."""
-    whole = len(np.unique(examples.attributes[by])) if by in examples.attributes else len(examples)
-    return asked if asked < 1 else asked / max(whole, 1)
+def _share(asked: Held, examples: Examples) -> float:
+    """A share of the rows, where a number may be asked for."""
+    assert not isinstance(asked, list)  # names are of the values of a column
+    return asked if asked < 1 else asked / max(len(examples), 1)
+
+
+def _held(
+    part: str, asked: Held, examples: Examples, attributes: Attributes, by: str
+) -> float | np.ndarray:
+    """A share of the values of a column, where a number may be asked for, or those named."""
+    if isinstance(asked, list):
+        return attributes.find(by, asked, f"data.split.{part}")
+    return asked if asked < 1 else asked / len(np.unique(examples.attributes[by]))
 
 
 def _unused(table: Table, model: Model, data: Data, reads: Collection[str]) -> list[str]:

@@ -17,7 +17,7 @@ MORE = [{"who": "bo", "where": "2"}, {"who": "cy", "where": "1"}]
 def test_a_value_has_one_number_in_all_tables():
     tables = {"table": open_table(TABLE), "more": open_table(MORE)}
     found = collect_attributes(tables, ["who", "where"])
-    assert {place: numbers.tolist() for place, numbers in found.items()} == {
+    assert {place: numbers.tolist() for place, numbers in found.numbers.items()} == {
         ("table", "who"): [0, 1, 0],
         ("more", "who"): [1, 2],
         ("table", "where"): [0, 0, 1],
@@ -45,3 +45,23 @@ def test_a_missing_value_is_named():
         collect_attributes({"table": table}, ["who"])
     with pytest.raises(DataError, match="who"):
         collect_attributes({"table": table}, ["whom"])
+
+
+def test_values_are_found_by_name_and_one_that_is_not_there_is_named():
+    tables = {"table": open_table(TABLE), "more": open_table(MORE)}
+    attributes = collect_attributes(tables, ["who", "where"])
+    assert attributes.find("who", ["cy", "ann"], "data.split.test").tolist() == [2, 0]
+    assert attributes.find("where", [2, "1"], "data.split.test").tolist() == [1, 0]
+    with pytest.raises(DataError) as caught:
+        attributes.find("who", ["bo", "anne"], "data.split.test")
+    assert str(caught.value) == (
+        "data.split.test: found 'anne', which is no value of 'who'; did you mean 'ann'? "
+        "Known: ann, bo, cy."
+    )
+
+
+def test_an_error_lists_a_few_values_and_counts_many():
+    table = open_table([{"who": str(number)} for number in range(1234)])
+    attributes = collect_attributes({"table": table}, ["who"])
+    with pytest.raises(DataError, match=r"found 'x', which is no value of 'who'; it has 1,234\."):
+        attributes.find("who", ["x"], "data.split.test")

@@ -241,6 +241,20 @@ def test_a_split_by_a_column_counts_its_values_and_reads_what_evaluators_need():
         training_parts(data.model_copy(update={"split": Split(by="palce")}), made, 0, table)
 
 
+def test_a_split_holds_out_the_values_that_it_names():
+    split = {"by": "kind", "validation": 2, "test": ["kind 5", "kind 2"]}
+    data = Data(table="-", classes={"a": "kind"}, split=split)
+    made = Model({"text": TEXT}, {"a": "text"})
+    table = kinds(range(6))
+    parts = training_parts(data, made, 0, table)
+    held_out = {table[row]["kind"] for row in parts.examples["test"].rows}
+    assert held_out == {"kind 2", "kind 5"}
+    assert len(parts.examples["test"]) == len(table) / 3
+    wrong = Split(by="kind", validation=["kind 1", "kind 55"])
+    with pytest.raises(errors.DataError, match=r"split\.validation: found 'kind 55', which is no"):
+        training_parts(data.model_copy(update={"split": wrong}), made, 0, table)
+
+
 def test_another_table_is_read_for_what_evaluators_need():
     data, made = one_column()
     table = [row | {"hand": "left"} for row in kinds(range(3))]

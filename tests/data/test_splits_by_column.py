@@ -62,6 +62,43 @@ def test_values_that_share_an_item_stay_together():
         assert len(np.unique(parts["test"].attributes["alphabet"])) == 3
 
 
+@given(seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_named_values_are_held_out_and_others_are_drawn_beside(seed):
+    examples = rows(np.arange(40) // 4)
+    held = {"validation": 0.3, "test": np.array([7, 2])}
+    parts, note = split_by_column(examples, ONE, held, seed, "alphabet")
+    sides = {part: set(side.attributes["alphabet"].tolist()) for part, side in parts.items()}
+    assert sides["test"] == {2, 7}
+    assert len(sides["validation"]) == 3 and not sides["validation"] & sides["test"]
+    assert sides["train"] == set(range(10)) - sides["validation"] - sides["test"]
+    assert note.startswith("Split by 'alphabet' (3 for validation, 2 for test, 5 for train)")
+
+
+def test_named_values_that_share_an_item_go_together_or_are_refused():
+    items = np.arange(12)
+    items[[3, 4]] = 3  # of values 0 and 1
+    examples = rows(np.arange(12) // 4, items)
+    parts, _ = split_by_column(examples, ONE, {"test": np.array([0, 1])}, 0, "alphabet")
+    assert parts["train"].attributes["alphabet"].tolist() == [2] * 4
+    with pytest.raises(DataError, match="1 values of 'alphabet' hang together by items with val"):
+        split_by_column(examples, ONE, {"test": np.array([0])}, 0, "alphabet")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"validation": [1], "test": [0, 1]}, "data.split.test: names a value of 'alphabet' that"),
+        ({"validation": [1, 9]}, "data.split.validation: 1 of the values of 'alphabet' that it n"),
+        ({"validation": [0, 1], "test": [2, 3]}, "for 2 for validation, 2 for test of 4 values"),
+    ],
+)
+def test_values_that_cannot_be_held_out_are_refused(held, said):
+    held = {part: np.array(numbers) for part, numbers in held.items()}
+    with pytest.raises(DataError, match=said):
+        split_by_column(rows(np.arange(16) // 4), ONE, held, 0, "alphabet")
+
+
 def test_what_leaves_a_part_without_values_is_refused():
     with pytest.raises(DataError, match="asks for 1 for test of 1 values of 'alphabet', which lea"):
         split_by_column(rows([0, 0, 0]), ONE, {"test": 0.1}, 0, "alphabet")
