@@ -24,7 +24,7 @@ LAYERS = [
     # It tests the contracts of all that is below. Only the command line and tests import it.
     {"registry.conformance"},
     {"training"},
-    {"run", "embed", "embed_parts", "embed_torchrun", "embed_ray", "demo"},
+    {"run", "embedding", "demo"},
     {"serving", "cli"},
     {"__main__"},
 ]

@@ -12,7 +12,7 @@ from msiam.cli.console import follows, only_column, output, print_json, progress
 from msiam.errors import RecipeError
 
 if TYPE_CHECKING:
-    from msiam.embed import Crew
+    from msiam.embedding.table import Crew
     from msiam.towers.inference import Precision
 
 
@@ -48,7 +48,7 @@ def embed(
     starts them; run, table and --out then lie on a file system that all of them see.
     """
     from msiam.data.streams import open_stream
-    from msiam.embed import embed_table
+    from msiam.embedding.table import embed_table
     from msiam.run import load
     from msiam.towers.inference import How
 
@@ -87,7 +87,7 @@ def embed(
 def _crew(engine: str, run: Path, workers: int | None) -> Crew | None:
     """Who embeds; None: this process, or those of torchrun."""
     if engine == "ray":
-        from msiam.embed_ray import Ray
+        from msiam.embedding.ray import Ray
 
         return Ray(run, workers)
     if engine != "local":
@@ -95,7 +95,7 @@ def _crew(engine: str, run: Path, workers: int | None) -> Crew | None:
     if workers is not None:
         raise RecipeError(f"--workers {workers}: belongs to --engine ray")
     if "RANK" in os.environ:
-        from msiam.embed_torchrun import Processes  # before the model goes to an accelerator
+        from msiam.embedding.torchrun import Processes  # before the model goes to an accelerator
 
         return Processes()
     return None

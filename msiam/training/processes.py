@@ -93,9 +93,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def together(
-    work: str = "training", kept: str = "the last checkpoint is kept"
-) -> Iterator[None]:
+def together(work: str = "training", kept: str = "the last checkpoint is kept") -> Iterator[None]:
     """Meet the other processes that torchrun has started. A process alone does nothing.
 
     Args:

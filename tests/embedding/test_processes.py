@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from forked import end
 
-SCRIPT = str(Path(__file__).with_name("embedding_process.py"))
+SCRIPT = str(Path(__file__).with_name("process.py"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 ROWS = [{"key": f"k{n}", "text": "" if n % 9 == 4 else "x" * (n % 37)} for n in range(100)]
 

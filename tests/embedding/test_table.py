@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from msiam import Model, embed
-from msiam.embed import embed_table
+from msiam import Model
+from msiam.embedding import table as table_module
+from msiam.embedding.table import embed_table
 from msiam.errors import DataError, GalleryError, MsiamError, RecipeError, RunError
 from msiam.towers.inference import How
 
@@ -80,7 +81,7 @@ LONG = [{"key": f"s{n}", "text": "" if n % 5 == 2 else f"a heart {n}"} for n in 
 @pytest.fixture
 def stopped(model, tmp_path, monkeypatch):
     """A file of which the embedding was stopped after 8 of 20 rows."""
-    monkeypatch.setattr(embed, "ROWS", 4)
+    monkeypatch.setattr(table_module, "ROWS", 4)
     out = tmp_path / "v.parquet"
     with monkeypatch.context() as patch:
         patch.setattr(Model, "embed", after(2, Model.embed))
@@ -186,8 +187,8 @@ def test_the_file_says_what_it_was_made_of(model, tmp_path):
 
 
 def test_of_very_many_rows_that_are_left_out_some_are_named(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed, "REASONS", 3)
-    monkeypatch.setattr(embed, "ROWS", 4)
+    monkeypatch.setattr(table_module, "REASONS", 3)
+    monkeypatch.setattr(table_module, "ROWS", 4)
     written = embed_table(model, LONG, tmp_path / "v.parquet", "text")
     assert (written.count, written.left_out) == (16, 4)
     assert [row for row, _ in written.rejected] == [2, 7, 12]
@@ -203,6 +204,6 @@ def test_vectors_of_a_table_too_long_for_it_are_not_kept(model, tmp_path, monkey
 
     monkeypatch.setattr(Model, "embed", embedded)
     for most in (20, 19):
-        monkeypatch.setattr(embed, "MOST_KEPT", most)
+        monkeypatch.setattr(table_module, "MOST_KEPT", most)
         embed_table(model, LONG, tmp_path / "v.parquet", "text")
     assert kept == [True, False]

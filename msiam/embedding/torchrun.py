@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import numpy as np
 
-from msiam.embed import Crew, Job, Progress
+from msiam.embedding.table import Crew, Job, Progress
 from msiam.training.processes import count, from_main, is_main, rank, together, wait
 
 Result = TypeVar("Result")
 
 
-def embedding_together():
+def embedding_together() -> AbstractContextManager[None]:
     """Meet the other processes, each with an accelerator of its own where the machine has them.
 
     Raises:

@@ -124,8 +124,9 @@ class Parts:
                 path.unlink(missing_ok=True)
             write_text(self._state, json.dumps(state))
         beside = self.out.parent.glob(f".{glob.escape(self.out.name)}.*.draft")
-        for draft in (*beside, *self.folder.glob(".*.draft")):  # of one that was killed
-            draft.unlink()
+        left = (*beside, *self.folder.glob(".*.draft"), *self.folder.glob(".*.tries"))
+        for path in left:  # by one that was killed
+            path.unlink()
         return False
 
     @property
@@ -140,6 +141,13 @@ class Parts:
     def starts(self) -> set[int]:
         """The first rows of the windows that are whole."""
         return {int(path.stem) for path in self.names()}
+
+    def tried(self, start: int) -> int:
+        """Note that a process begins the window with this first row; how often it was before."""
+        with (self.folder / f".{start:015}.tries").open("ab") as tries:
+            before = tries.tell()
+            tries.write(b".")
+        return before
 
     def write(self, start: int, rows: pa.Table, rejected: list[tuple[int, str]]) -> None:
         """Keep a window: its embedded rows, and number and reason of the others."""

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from msiam.data.sources import Source
 from msiam.data.streams import Stream, open_stream
-from msiam.embed_parts import Parts
+from msiam.embedding.parts import Parts
 from msiam.errors import RecipeError
 from msiam.gallery.building import MOST_KEPT
 from msiam.gallery.ids import check_ids, record_ids
@@ -53,7 +53,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """An embedding, as every process that has a part in it sees it: what, how, and where to."""
+    """An embedding, as every process that has a part in it sees it: what, how, and where to.
+
+    Attributes:
+        rows: how many are embedded together and make a window.
+    """
 
     model: Model
     stream: Stream
@@ -61,10 +65,18 @@ class Job:
     column: str
     id: str | None
     how: How
+    rows: int
 
     @classmethod
     def of(
-        cls, model: Model, table: Source | Stream, out: Path, column: str, id: str | None, how: How
+        cls,
+        model: Model,
+        table: Source | Stream,
+        out: Path,
+        column: str,
+        id: str | None,
+        how: How,
+        rows: int,
     ) -> Job:
         """Open the table. Raises as ``embed_table``."""
         if out.suffix != ".parquet":
@@ -72,7 +84,7 @@ class Job:
         stream = open_stream(table)
         stream.require(column)
         how = dataclasses.replace(how, keep=how.keep and len(stream) <= MOST_KEPT)
-        return cls(model, stream, out, column, id, how)
+        return cls(model, stream, out, column, id, how, rows)
 
     @cached_property
     def parts(self) -> Parts:
@@ -89,7 +101,7 @@ class Job:
             "column": self.column,
             "id": self.id,
             "precision": "bf16" if use_bf16(self.how.precision, device) else "fp32",
-            "rows": ROWS,
+            "rows": self.rows,
         }
 
     @property
@@ -104,19 +116,22 @@ class Job:
         done = self.parts.starts()
         if not done:
             check_ids(self.stream, self.id, self.out.parent)
-        return [start for start in range(0, len(self.stream), ROWS) if start not in done]
+        return [start for start in range(0, len(self.stream), self.rows) if start not in done]
 
-    def embed(self, starts: Sequence[int], progress: Progress | None = None) -> int:
-        """Embed and keep the windows with these first rows, ascending; how many rows they had."""
-        columns, rows = [self.column, self.id or self.column], 0
-        next_one, windows = -1, iter(())  # type: tuple[int, Iterator[tuple[int, pa.Table]]]
+    def count(self, starts: Sequence[int]) -> int:
+        """How many rows the windows with these first rows have."""
+        return sum(min(self.rows, len(self.stream) - start) for start in starts)
+
+    def embed(self, starts: Sequence[int], progress: Progress | None = None) -> None:
+        """Embed and keep the windows with these first rows, ascending."""
+        columns, following = [self.column, self.id or self.column], -1
+        windows: Iterator[tuple[int, pa.Table]] = iter(())
         for start in starts:
-            if start != next_one:
-                windows = self.stream.windows(columns, ROWS, start)
+            if start != following:
+                windows = self.stream.windows(columns, self.rows, start)
             _, window = next(windows)
             self._embed(start, window, progress)
-            rows, next_one = rows + len(window), start + ROWS
-        return rows
+            following = start + self.rows
 
     def _embed(self, start: int, window: pa.Table, progress: Progress | None) -> None:
         items = window.column(self.column).to_pylist()
@@ -193,20 +208,21 @@ def embed_table(
             see the same files.
     """
     crew = crew or _crew()
-    job = Job.of(model, table, out, column, id, how)
+    job = Job.of(model, table, out, column, id, how, ROWS)
     with job.parts.writing() if crew.first else contextlib.nullcontext():
         todo = crew.tell(lambda: job.begin(resume, overwrite))
         rows = len(job.stream)
-        done = rows - sum(min(ROWS, rows - start) for start in todo)
         if todo:
-            with items_bar(console, "embedding", rows, done) as progress:
+            with items_bar(console, "embedding", rows, rows - job.count(todo)) as progress:
                 crew.work(job, todo, progress)
         return crew.tell(job.finish)
 
 
 def _crew() -> Crew:
     if "RANK" in os.environ:
-        from msiam.embed_torchrun import Processes  # and accelerate, which one process needs not
+        from msiam.embedding.torchrun import (
+            Processes,
+        )  # and accelerate, which one process needs not
 
         return Processes()
     return Crew()
