@@ -38,6 +38,10 @@ class GalleryError(MsiamError):
     """A gallery that is damaged, made by another model, or asked for what it has not."""
 
 
+class BackendError(GalleryError):
+    """The engine that holds a gallery's vectors cannot be reached, or refuses."""
+
+
 def one_of(name: str, choices: Iterable[str]) -> str:
     """The end of a message about an unknown ``name``: the nearest choice, then all of them."""
     known = sorted(choices)

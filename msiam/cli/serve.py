@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,7 @@ def serve(
         import uvicorn
 
         from msiam.serving.app import create_app
+        from msiam.serving.connection import Connection
         from msiam.serving.guard import LOOPBACK
         from msiam.serving.limits import Limits
         from msiam.serving.opening import open_service
@@ -56,8 +58,8 @@ def serve(
     limits = Limits(body=body * 2**20, seconds=seconds, waiting=waiting)
     app = create_app(opened, limits, token, {*LOOPBACK, host} if loopback else None)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none",
-        timeout_graceful_shutdown=int(seconds) + 1,
+        app, http=Connection.limited(seconds), ws="none", log_level="warning", access_log=False,
+        server_header=False, timeout_graceful_shutdown=int(seconds) + 1,
     )  # fmt: skip
     listening.listen(config.backlog)  # who comes from here on waits, and is not refused
     shown = f"[{host}]" if ":" in host else host
@@ -81,8 +83,11 @@ def _token(host: str, loopback: bool) -> str | None:
             f"--host {host}: others may reach it, so that it needs a token; set {TOKEN}, for "
             f"example to what openssl rand -hex 32 prints"
         )
-    if token is not None and (len(token) < SHORTEST_TOKEN or token != token.strip()):
-        raise MsiamError(f"{TOKEN}: give {SHORTEST_TOKEN} characters or more, with no blanks about")
+    if token is not None and not re.fullmatch(rf"[!-~]{{{SHORTEST_TOKEN},}}", token):
+        raise MsiamError(
+            f"{TOKEN}: give {SHORTEST_TOKEN} characters or more, of letters, digits and signs of "
+            f"ASCII, with no blanks"
+        )
     return token
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 import numpy as np
 import pydantic
 
-from msiam.errors import GalleryError
+from msiam.errors import BackendError, GalleryError
 from msiam.gallery.backend import Backend, as_mask, as_vectors
 from msiam.gallery.drafts import Draft, left_behind
 from msiam.gallery.vector_table import TableOptions, VectorTable
@@ -68,7 +68,8 @@ class TableBackend(Backend):
         """Fill a new table, in blocks of up to ``table.rows`` vectors, and index it.
 
         Raises:
-            GalleryError: as every backend; also, the engine cannot be reached, or refuses.
+            GalleryError: as every backend.
+            BackendError: the engine cannot be reached, or refuses.
         """
         blocks = _blocks((as_vectors(c, dim, "vectors to index") for c in vectors), cls.table.rows)
         block = next(blocks, None)
@@ -218,7 +219,7 @@ class TableBackend(Backend):
             for name in table.secrets:
                 if secret := os.environ.get(name):
                     reason = reason.replace(secret, f"(${name})")
-            raise GalleryError(
+            raise BackendError(
                 f"{cls._where(table)}: {reason:.500}; see that the engine runs and can be reached"
             ) from error
 

@@ -67,6 +67,7 @@ class GalleryAnswer(pydantic.BaseModel):
     column: str
     columns: list[str] = pydantic.Field(description="The columns of the first records.")
     pictures: list[str] = pydantic.Field(description="Those of them with pictures.")
+    texts: list[str] = pydantic.Field(description="Those with texts that the model reads.")
     queries: list[str] = pydantic.Field(description="What a query may be: text, picture.")
     threshold: float | None = pydantic.Field(description="The run's, if it has one.")
 

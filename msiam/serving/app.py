@@ -14,19 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from msiam.errors import MsiamError
+from msiam.errors import BackendError, MsiamError
 from msiam.serving.batching import Batcher
 from msiam.serving.guard import LOOPBACK, Guard
 from msiam.serving.limits import Limits
 from msiam.serving.metrics import Metrics
-from msiam.serving.page import page_routes
-from msiam.serving.problems import (
-    Problem,
-    ProblemError,
-    on_http,
-    on_invalid,
-    on_problem,
-)
+from msiam.serving.page import FILES, page_routes
+from msiam.serving.problems import Problem, ProblemError, busy, on_http, on_invalid
 from msiam.serving.routes import api_routes
 from msiam.serving.service import Service
 
@@ -68,26 +62,22 @@ def create_app(
     )
     app.include_router(api_routes(service, batcher, metrics, limits))
     app.include_router(page_routes())
-    paths = {route.path for route in app.routes if hasattr(route, "path")}
-    paths |= set(app.openapi()["paths"])
+    paths = {*app.openapi()["paths"], *FILES}
     app.openapi()["components"]["schemas"]["Problem"] = Problem.model_json_schema(
         ref_template="#/components/schemas/{model}"
     )
     app.add_middleware(Guard, limits=limits, metrics=metrics, token=token, hosts=hosts, paths=paths)
-    app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
 
     def on_mistake(request: Request, error: Exception) -> Response:
         """A client's mistake, as the library words it, without the server's paths."""
+        if isinstance(error, BackendError):
+            log.error("%s", error)
+            return busy("the engine that holds the vectors does not answer", 5).response()
         return ProblemError(422, spoken(service, error)).response()
 
-    def on_failure(request: Request, error: Exception) -> Response:
-        """Anything else is in the log, and not for the client."""
-        return ProblemError(500, "the server failed; its log says more").response()
-
     app.add_exception_handler(MsiamError, on_mistake)
-    app.add_exception_handler(Exception, on_failure)
     return app
 
 

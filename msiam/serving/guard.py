@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from msiam.serving.limits import Limits
 from msiam.serving.metrics import Metrics
+from msiam.serving.page import FILES
 from msiam.serving.problems import ProblemError, busy
 
+log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: What needs no token: it holds nothing of the gallery.
-OPEN = ("/", "/page.css", "/page.js", "/healthz")
+OPEN = frozenset(FILES) | {"/healthz"}
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -49,8 +51,9 @@ class Guard:
         hosts: Collection[str] | None,
         paths: Collection[str],
     ) -> None:
+        self.limits = limits
+        self.held = 0  # bytes of the bodies of all requests that are not answered yet
         self._app = app
-        self._limits = limits
         self._metrics = metrics
         self._token = None if token is None else token.encode()
         self._hosts = hosts
@@ -63,6 +66,7 @@ class Guard:
             return
         began = time.perf_counter()
         status = 0
+        body = _Body(self, receive)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -75,25 +79,35 @@ class Guard:
 
         self._at_once += 1
         try:
-            try:
-                async with asyncio.timeout(self._limits.seconds):
-                    self._admit(scope)
-                    await self._app(scope, self._counted(scope, receive), answer)
-            except TimeoutError:
-                detail = f"it took longer than {self._limits.seconds:g} s"
-                raise ProblemError(504, detail) from None
-        except ProblemError as problem:
-            if status == 0:
+            problem = await self._passed(scope, body.read, answer)
+            if problem is not None and status == 0:
                 await problem.response()(scope, receive, answer)
         finally:
             self._at_once -= 1
+            self.held -= body.held
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.request(path, status, time.perf_counter() - began)
 
+    async def _passed(self, scope: Scope, receive: Receive, send: Send) -> ProblemError | None:
+        """Pass a request on; what ends it, if the application has not answered."""
+        seconds = self.limits.seconds
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                self._admit(scope)
+                await self._app(scope, receive, send)
+        except ProblemError as problem:
+            return problem
+        except Exception as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                return ProblemError(504, f"it took longer than {seconds:g} s")
+            log.exception("a request failed: %s %s", scope["method"], scope["path"])
+            return ProblemError(500, "the server failed; its log says more")
+        return None
+
     def _admit(self, scope: Scope) -> None:
         """Raises ProblemError: too many requests, another host's name, no token or a wrong one."""
-        if self._at_once > self._limits.requests:
-            raise busy(f"{self._limits.requests} requests are being answered")
+        if self._at_once > self.limits.requests:
+            raise busy(f"{self.limits.requests} requests are being answered")
         headers = Headers(scope=scope)
         if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
             raise ProblemError(400, f"the header Host must name {' or '.join(self._hosts)}")
@@ -104,24 +118,40 @@ class Guard:
                 detail = "give the server's token: Authorization: Bearer …"
                 raise ProblemError(401, detail, {"WWW-Authenticate": "Bearer"})
 
-    def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        """The body, up to its limit. What is beyond is thrown away, and then refused."""
-        most = self._limits.body
+
+class _Body:
+    """A request's body as the application reads it, counted as it comes."""
+
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self._guard = guard
+        self._receive = receive
+        self.held = 0
+
+    async def read(self) -> Message:
+        """The next piece.
+
+        Raises:
+            ProblemError: 413, the body is too large; 503, all bodies together are.
+        """
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self.held += size
+        self._guard.held += size
+        limits = self._guard.limits
+        if self.held > limits.body:
+            await self._drain(message)
+            raise ProblemError(413, f"the body has more than {limits.body:,} bytes")
+        if self._guard.held > limits.bodies:
+            await self._drain(message)
+            raise busy("the requests that are being answered fill the memory set aside for them")
+        return message
+
+    async def _drain(self, message: Message) -> None:
+        """Throw the rest away, within reason: a client that still sends hears of no answer."""
         found = 0
-
-        async def read() -> Message:
-            nonlocal found
-            message = await receive()
+        while message.get("more_body", False) and found <= DRAINED * self._guard.limits.body:
+            message = await self._receive()
             found += len(message.get("body", b""))
-            if found <= most:
-                return message
-            while message.get("more_body", False) and found <= DRAINED * most:
-                message = await receive()
-                found += len(message.get("body", b""))
-            # The framework takes this one through; any other error it would call a 400.
-            raise HTTPException(413, f"the body has more than {most:,} bytes")
-
-        return read
 
 
 def _name(host: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 import warnings
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
@@ -17,12 +18,13 @@ from msiam.serving.limits import (
     LONGEST_NAME,
     LONGEST_TEXT,
     MOST_HITS,
+    MOST_HITS_TOGETHER,
     MOST_QUERIES,
     WIDEST,
 )
 from msiam.serving.problems import ProblemError
 
-#: What browsers show, and no format that another program would have to read.
+#: What Pillow reads itself; some of its other readers start programs, as for PostScript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 _M = TypeVar("_M", bound=pydantic.BaseModel)
@@ -71,16 +73,18 @@ class Item(Strict):
     def _one(self) -> Item:
         return only_one(self, "text", "picture")
 
-    def item(self, most_pixels: int) -> str | bytes:
-        """What a tower reads: the text, or the picture's bytes."""
-        if self.text is not None:
-            return self.text
-        assert self.picture is not None
+    def raw(self) -> bytes | None:
+        """The picture's bytes, if it is one.
+
+        Raises:
+            ProblemError: 422, it is not base64.
+        """
+        if self.picture is None:
+            return None
         try:
-            raw = base64.b64decode(self.picture, validate=True)
+            return base64.b64decode(self.picture, validate=True)
         except (binascii.Error, ValueError):
             raise ProblemError(422, "picture: is not base64 of a picture's file") from None
-        return checked_picture(raw, most_pixels)
 
 
 class Query(Item):
@@ -88,6 +92,10 @@ class Query(Item):
 
     vector: Annotated[list[pydantic.FiniteFloat], pydantic.Field(max_length=WIDEST)] | None = None
     id: Name | None = None
+
+    @property
+    def is_item(self) -> bool:
+        return self.text is not None or self.picture is not None
 
     @pydantic.model_validator(mode="after")
     def _one(self) -> Query:
@@ -118,6 +126,15 @@ class SearchRequest(Filtered):
 
     queries: Annotated[list[Query], pydantic.Field(min_length=1, max_length=MOST_QUERIES)]
 
+    @pydantic.model_validator(mode="after")
+    def _not_too_many(self) -> SearchRequest:
+        if self.k * len(self.queries) > MOST_HITS_TOGETHER:
+            raise ValueError(
+                f"{len(self.queries)} queries of {self.k} hits; a request may have "
+                f"{MOST_HITS_TOGETHER:,} together"
+            )
+        return self
+
 
 class MatchRequest(Strict):
     """Two items."""
@@ -146,25 +163,44 @@ def only_one(model: _M, *names: str) -> _M:
     return model
 
 
-def checked_picture(raw: bytes, most_pixels: int) -> bytes:
-    """The bytes of a picture's file, if its header is one's and not of too many pixels.
+def read_items(sent: Iterable[Item], most_pixels: int) -> list[str | bytes]:
+    """What towers read of each item: the text, or the picture's bytes.
+
+    Args:
+        most_pixels: of all pictures together, since the model's thread decodes one after another.
 
     Raises:
-        ProblemError: 422, it is no picture; 413, it has too many pixels.
+        ProblemError: as ``checked_picture``; 422, a picture is not base64.
+    """
+    found: list[str | bytes] = []
+    room = most_pixels
+    for item in sent:
+        raw = item.raw()
+        if raw is not None:
+            room -= checked_picture(raw, room)
+        found.append(raw if raw is not None else item.text or "")
+    return found
+
+
+def checked_picture(raw: bytes, most_pixels: int) -> int:
+    """How many pixels a picture has, by its file's header.
+
+    Raises:
+        ProblemError: 422, it is no picture; 413, it has too many.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:  # the header alone
+            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
         raise ProblemError(413, f"picture: more than {most_pixels:,} pixels") from None
     except Exception:  # Pillow's readers raise nearly anything on a broken file
         raise ProblemError(422, f"picture: is none ({', '.join(FORMATS)})") from None
     if width * height > most_pixels:
-        detail = f"picture: {width:,} × {height:,} pixels; {most_pixels:,} may be"
+        detail = f"picture: {width:,} × {height:,} pixels; {most_pixels:,} may be, in one request"
         raise ProblemError(413, detail)
-    return raw
+    return width * height
 
 
 def checked_vector(values: list[float], dim: int, where: str) -> np.ndarray:

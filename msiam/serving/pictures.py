@@ -1,45 +1,71 @@
-"""The pictures of records: files below the folder that the gallery's table came from."""
+"""The pictures of records: files below the folder that the gallery's table came from.
+
+They are the user's own, and yet a client names only a record, and a record may name anything: what
+is elsewhere, or no picture, is not served.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
+import zipfile
 from pathlib import Path
 
-from fastapi.responses import FileResponse
 from PIL import Image
 
-from msiam.serving.items import FORMATS
+from msiam.evaluation.pictures import thumbnail
+from msiam.serving.items import FORMATS, checked_picture
 from msiam.serving.problems import ProblemError
 
-MISSING = "this record has no picture here"
+LARGEST = 64 * 2**20  # bytes of a picture's file
+#: What a browser shows. Of any other format it gets a thumbnail only.
+SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
-def picture_file(root: Path | None, name: object) -> tuple[Path, str]:
-    """The file of a record's picture and its media type.
+def picture_of(root: Path | None, name: object, side: int, most_pixels: int) -> tuple[bytes, str]:
+    """A record's picture, as a file's bytes and their media type, no side longer than ``side``.
 
-    A client names a record, never a file; and a record that names a file elsewhere, or one that is
-    no picture, has none.
+    Args:
+        root: the folder beyond which nothing is served.
+        name: what the record has in the picture's column: a path, as seen from the root. It may
+            lead into a zip archive (photos.zip/1.jpg).
 
     Raises:
         ProblemError: 404, there is none.
     """
-    if root is None or not isinstance(name, str) or not name or "\0" in name:
-        raise ProblemError(404, MISSING)
-    base = root.resolve()
     try:
-        path = (base / name).resolve()
-        if not path.is_relative_to(base) or not path.is_file():
-            raise ProblemError(404, MISSING)
-        with Image.open(path, formats=FORMATS) as image:  # the header alone
-            media_type = image.get_format_mimetype()
-    except ProblemError:
-        raise
-    except Exception:  # a name too long, a loop of links, a broken file
-        raise ProblemError(404, MISSING) from None
-    if media_type is None:
-        raise ProblemError(404, MISSING)
-    return path, media_type
+        raw = _read(root, name)
+        if raw is not None:
+            checked_picture(raw, most_pixels)
+            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:  # the header alone
+                media_type = SHOWN.get(image.format or "")
+                if media_type and max(image.size) <= side:
+                    return raw, media_type
+            kind, small, _ = thumbnail(raw, side)
+            return small, f"image/{kind}"
+    except Exception:  # a name too long, a loop of links, a broken file; whatever it is, none
+        pass
+    raise ProblemError(404, "this record has no picture here")
 
 
-def picture_response(root: Path | None, name: object) -> FileResponse:
-    path, media_type = picture_file(root, name)
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"})
+def _read(root: Path | None, name: object) -> bytes | None:
+    if root is None or not isinstance(name, str) or not name or "\0" in name:
+        return None
+    base = root.resolve()
+    path = (base / name).resolve()
+    if not path.is_relative_to(base):
+        return None
+    if path.is_file():
+        return path.read_bytes() if path.stat().st_size <= LARGEST else None
+    archive = next((parent for parent in path.parents if parent.is_file()), None)
+    if archive is None or not archive.is_relative_to(base):
+        return None
+    opened = _opened(archive, archive.stat().st_mtime_ns)
+    member = opened.getinfo(path.relative_to(archive).as_posix())
+    return opened.read(member) if member.file_size <= LARGEST else None
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(archive: Path, written: int) -> zipfile.ZipFile:
+    """An archive, opened once: its list of members takes longer to read than a picture."""
+    return zipfile.ZipFile(archive)

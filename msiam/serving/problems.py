@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
-import pydantic_core
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -32,8 +31,8 @@ class Problem(pydantic.BaseModel):
     errors: list[Fault] = []
 
 
-class ProblemError(Exception):
-    """Ends a request with a problem document.
+class ProblemError(HTTPException):
+    """Ends a request with a problem document, from wherever the framework calls.
 
     Args:
         status: the HTTP status.
@@ -49,20 +48,17 @@ class ProblemError(Exception):
         headers: Mapping[str, str] | None = None,
         errors: Iterable[Fault] = (),
     ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = dict(headers or {})
+        super().__init__(status, detail, headers)
         self.errors = list(errors)
 
     def response(self) -> Response:
         """The answer that it is."""
-        title = http.HTTPStatus(self.status).phrase
+        title = http.HTTPStatus(self.status_code).phrase
         problem = Problem(
-            title=title, status=self.status, detail=self.detail, errors=self.errors
-        ).model_dump(exclude_defaults=True)
-        body = pydantic_core.to_json({"type": "about:blank"} | problem)
-        return Response(body, self.status, self.headers, MEDIA_TYPE)
+            title=title, status=self.status_code, detail=self.detail, errors=self.errors
+        )
+        body = problem.model_dump_json(exclude=None if self.errors else {"errors"})
+        return Response(body, self.status_code, self.headers, MEDIA_TYPE)
 
 
 def busy(what: str, seconds: int = 1) -> ProblemError:
@@ -71,13 +67,10 @@ def busy(what: str, seconds: int = 1) -> ProblemError:
     return ProblemError(503, detail, {"Retry-After": str(seconds)})
 
 
-def on_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return error.response()
-
-
 def on_http(request: Request, error: Exception) -> Response:
-    """What the framework refuses: an unknown path, another method, a body that is no JSON."""
+    """A problem, or what the framework refuses: an unknown path, a method, a body that is none."""
+    if isinstance(error, ProblemError):
+        return error.response()
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if error.status_code == 404:

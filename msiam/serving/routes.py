@@ -27,10 +27,11 @@ from msiam.serving.items import (
     Where,
     checked_picture,
     checked_vector,
+    read_items,
 )
-from msiam.serving.limits import MOST_QUERIES, MOST_RECORDS, Limits
+from msiam.serving.limits import MOST_QUERIES, MOST_RECORDS, MOST_SIDE, Limits
 from msiam.serving.metrics import Metrics
-from msiam.serving.pictures import picture_response
+from msiam.serving.pictures import picture_of
 from msiam.serving.problems import PROBLEMS, ProblemError
 from msiam.serving.service import Embed, Search, Service
 
@@ -63,6 +64,7 @@ def api_routes(
     async def search_records(asked: SearchRequest) -> Response:
         """The records nearest to each query: a text, a picture, a vector or a record's id."""
         queries: list[Any] = []
+        items = iter(read_items((q for q in asked.queries if q.is_item), limits.pixels))
         for number, query in enumerate(asked.queries):
             if query.id is not None:
                 queries.append(query.id)
@@ -70,7 +72,7 @@ def api_routes(
                 where = f"#/queries/{number}/vector"
                 queries.append(checked_vector(query.vector, service.gallery.dim, where))
             else:
-                item = query.item(limits.pixels)
+                item = next(items)
                 queries.append((service.query_column(item, asked.column), item))
         return await search(queries, asked)
 
@@ -84,7 +86,8 @@ def api_routes(
         column: Annotated[Name | None, Form()] = None,
     ) -> Response:
         """The records nearest to a picture that is sent as a form."""
-        raw = checked_picture(await picture.read(), limits.pixels)
+        raw = await picture.read()
+        checked_picture(raw, limits.pixels)
         asked = Filtered(k=k, where=where, group=group, column=column)
         asked.threshold = _number(threshold)
         return await search([(service.query_column(raw, column), raw)], asked)
@@ -92,7 +95,7 @@ def api_routes(
     @router.post("/match", responses={200: {"model": MatchAnswer}})
     async def match(asked: MatchRequest) -> Response:
         """Whether two items belong together, by the run's threshold."""
-        a, b = asked.a.item(limits.pixels), asked.b.item(limits.pixels)
+        a, b = read_items((asked.a, asked.b), limits.pixels)
         one, other = service.columns_of(a, b)
         left, right = await batcher.submit(Embed([(one, a), (other, b)]), 2)
         return as_json(service.decide(float(left @ right)))
@@ -100,7 +103,7 @@ def api_routes(
     @router.post("/embed", responses={200: {"model": EmbedAnswer}})
     async def embed(asked: EmbedRequest) -> Response:
         """The embeddings of texts and pictures."""
-        items = [item.item(limits.pixels) for item in asked.items]
+        items = read_items(asked.items, limits.pixels)
         placed = [(service.column_for(item, None, asked.column), item) for item in items]
         vectors = await batcher.submit(Embed(placed), len(placed))
         columns = [column for column, _ in placed]
@@ -125,11 +128,18 @@ def api_routes(
         response_class=Response,
         responses={200: {"description": "The file.", "content": {"image/*": {}}}},
     )
-    def picture(id: Name, column: Name | None = None) -> Response:
-        """The picture of a record."""
+    def picture(
+        id: Name,
+        column: Name | None = None,
+        side: Annotated[int, Query(ge=16, le=MOST_SIDE)] = MOST_SIDE,
+    ) -> Response:
+        """The picture of a record; a smaller one, where a side of it is longer than ``side``."""
         column = column or next(iter(service.pictures), "")
         (record,) = service.records_of([id])
-        return picture_response(service.gallery.root, record["record"].get(column))
+        content, media_type = picture_of(
+            service.gallery.root, record["record"].get(column), side, limits.pixels
+        )
+        return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=60"})
 
     @router.get("/gallery", responses={200: {"model": GalleryAnswer}})
     def gallery() -> Response:

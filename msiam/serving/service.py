@@ -160,11 +160,13 @@ class Service:
         """What the page has to know before the first search."""
         first, total = self.page(0, 1)
         columns = list(first[0]["record"]) if first else []
+        own = self.gallery.manifest.column
         return {
             "records": total,
-            "column": self.gallery.manifest.column,
+            "column": own,
             "columns": columns,
             "pictures": [column for column in columns if column in self.pictures],
+            "texts": sorted((c for c in columns if c in self.texts), key=lambda c: c != own),
             "queries": ["text"] * bool(self.texts) + ["picture"] * bool(self.pictures),
             "threshold": None if self.run.calibration is None else self.run.calibration.threshold,
         }
@@ -252,12 +254,12 @@ class Service:
         state = self._state()
         if state == self._seen:
             return False
+        self._seen = state  # one that cannot be used is told once, and not looked at again
         fresh = Gallery.open(self.gallery.folder)
         if fresh.manifest.fingerprint != self.gallery.manifest.fingerprint:
-            self._seen = state
             raise GalleryError(f"{fresh.folder}: another model made it; start the server again")
         fresh.model = self.gallery.model
-        self.gallery, self._seen = fresh, state
+        self.gallery = fresh
         return True
 
     def _state(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import msiam
-from msiam.errors import GalleryError
+from msiam.errors import BackendError, GalleryError
 
 #: Filters, groups, thresholds and searches by id.
 WHOLE = hasattr(msiam.Gallery, "search_ids")
@@ -144,10 +144,16 @@ def test_a_text_that_names_a_file_is_a_text(client, workplace):
         ({"queries": [{"text": "a"}], "k": 0}, 422, "#/k: Input should be greater"),
         ({"queries": [{"text": "a"}], "k": 10**6}, 422, "#/k: Input should be less than"),
         ({"queries": [{"text": "a"}], "column": "nmae"}, 422, "did you mean 'name'?"),
-        pytest.param(*({"queries": [{"text": "a"}], "group": "coulour"}, 422, "coulour"), marks=whole),
-        pytest.param(*({"queries": [{"text": "a"}], "where": "prize < 5"}, 422, "prize"), marks=whole),
-        pytest.param(*({"queries": [{"text": "a"}], "where": "price <"}, 422, "price <"), marks=whole),
-        pytest.param(*({"queries": [{"id": "nothing"}]}, 422, "nothing"), marks=whole),
+        pytest.param(
+            {"queries": [{"text": "a"}], "group": "coulour"}, 422, "coulour", marks=whole
+        ),
+        pytest.param(
+            {"queries": [{"text": "a"}], "where": "prize < 5"}, 422, "prize", marks=whole
+        ),
+        pytest.param(
+            {"queries": [{"text": "a"}], "where": "price <"}, 422, "price <", marks=whole
+        ),
+        pytest.param({"queries": [{"id": "nothing"}]}, 422, "nothing", marks=whole),
         ({"queries": [{"picture": "bm8gcGljdHVyZQ=="}]}, 422, "picture: is none"),
         ({"queries": [{"text": "a", "id": "b"}]}, 422, "found text and id of"),
         ({"queries": [{"text": "a\ud800"}]}, 422, "unicode"),
@@ -174,7 +180,8 @@ def test_numbers_that_are_none(client):
 
 def test_a_body_that_is_no_json(client):
     headers = {"Content-Type": "application/json"}
-    for body in ('{"queries": [', b"\xff\xfe\x00"):
+    deep = '{"queries": ' + "[" * 100_000
+    for body in ('{"queries": [', b"\xff\xfe\x00", deep, '{"k": ' + "9" * 10_000 + "}"):
         answer = client.post("/search", content=body, headers=headers)
         problem(answer, 400)
 
@@ -209,6 +216,16 @@ def test_one_bad_query_spoils_no_others(client):
     alone = client.service.work([good])
     assert [h.id for h in found[0][0]] == [h.id for h in alone[0][0]]
     assert len(found[3][0]) == 3
+
+
+def test_an_engine_that_does_not_answer_is_a_503_that_says_nothing_of_it(client, monkeypatch):
+    def fail(*arguments, **options):
+        raise BackendError("pgvector://someone@a.host/database: table x: connection refused")
+
+    monkeypatch.setattr(client.service.gallery, "search_vectors", fail)
+    answer = client.post("/search", json={"queries": [{"text": "a"}]})
+    assert "engine" in problem(answer, 503) and answer.headers["Retry-After"] == "5"
+    assert "host" not in answer.text
 
 
 def test_what_the_server_fails_at_is_not_told(client, monkeypatch):

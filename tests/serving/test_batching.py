@@ -81,7 +81,7 @@ def test_a_full_queue_is_told_at_once():
         taken += await submitted(batcher, 2, 3)
         with pytest.raises(ProblemError) as error:
             await batcher.submit(4, 1)
-        assert error.value.status == 503 and error.value.headers["Retry-After"] == "1"
+        assert error.value.status_code == 503 and error.value.headers["Retry-After"] == "1"
         work.let.set()
         assert await asyncio.gather(*taken) == [2, 4, 6]
 
@@ -132,7 +132,7 @@ def test_closing_answers_what_waits_and_takes_no_more():
         await asyncio.sleep(0.05)
         with pytest.raises(ProblemError) as error:
             await batcher.submit(4, 1)
-        assert error.value.status == 503
+        assert error.value.status_code == 503
         work.let.set()
         assert await asyncio.gather(*taken) == [2, 4, 6]
         await closing

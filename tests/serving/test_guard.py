@@ -11,12 +11,13 @@ pytest.importorskip("fastapi")
 from msiam.serving.guard import HEADERS, OPEN
 from msiam.serving.limits import Limits
 
-TOKEN = "a token of many letters"
+TOKEN = "a-token-of-many-letters"
 SEARCH = {"queries": [{"text": "a red cat"}]}
 
 
 def test_without_the_token_there_is_only_the_page(serve, caplog):
     client = serve(token=TOKEN, hosts=None)
+    assert "/" in OPEN and "/healthz" in OPEN
     for path in OPEN:
         assert client.get(path).status_code == 200
     wrong = [{}, {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"},
@@ -42,9 +43,17 @@ def test_another_hosts_name_is_refused(client):
         assert client.get("/records", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/gallery", "/nothing", "/page.js", "/pictures?id=k1"])
-def test_every_answer_has_the_headers(client, path):
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 200), ("/gallery", 200), ("/nothing", 404), ("/page.js", 200), ("/records", 500)],
+)
+def test_every_answer_has_the_headers(client, monkeypatch, path, status):
+    if status == 500:
+        monkeypatch.delattr(type(client.service), "page")
     answer = client.get(path)
+    assert answer.status_code == status
+    counted = f'path="{"other" if status == 404 else path}",status="{status}"'
+    assert counted in client.get("/metrics").text
     for name, value in HEADERS.items():
         assert answer.headers[name] == value
     assert "http" not in HEADERS["Content-Security-Policy"]  # no other host
@@ -106,3 +115,16 @@ def test_a_bodys_limit(serve):
     client = serve(limits=Limits(body=100))
     assert client.post("/search", json=SEARCH).status_code == 200
     assert client.post("/search", json={**SEARCH, "where": " " * 100}).status_code == 413
+
+
+@pytest.mark.parametrize("send", ["json", "form"])
+def test_bodies_that_fill_the_memory_together_are_a_503(serve, png, send):
+    client = serve(limits=Limits(bodies=50))
+    if send == "json":
+        answer = client.post("/search", json={**SEARCH, "where": " " * 100})
+    else:
+        answer = client.post("/search/picture", files={"picture": ("a.png", png)})
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert answer.headers["content-type"] == "application/problem+json"
+    # What is answered counts no more.
+    assert client.post("/embed", json={"items": [{"text": "cat"}]}).status_code == 200

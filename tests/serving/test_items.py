@@ -12,7 +12,14 @@ import pytest
 pytest.importorskip("fastapi")
 from PIL import Image
 
-from msiam.serving.items import Item, Query, SearchRequest, checked_picture, checked_vector
+from msiam.serving.items import (
+    Item,
+    Query,
+    SearchRequest,
+    checked_picture,
+    checked_vector,
+    read_items,
+)
 from msiam.serving.problems import ProblemError
 
 
@@ -43,20 +50,19 @@ def encoded(format: str) -> bytes:
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     with pytest.raises(ProblemError) as error:
         checked_picture(png_of(*size), 1_000_000)
-    assert error.value.status == 413 and "1,000,000" in error.value.detail
+    assert error.value.status_code == 413 and "1,000,000" in error.value.detail
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_picture_is_taken_as_it_is(format):
-    raw = encoded(format)
-    assert checked_picture(raw, 64) == raw
+def test_the_pixels_of_a_picture(format):
+    assert checked_picture(encoded(format), 64) == 64
 
 
 @pytest.mark.parametrize("raw", [b"", b"no picture", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_what_is_no_picture_is_refused(raw):
     with pytest.raises(ProblemError, match="picture: is none") as error:
         checked_picture(raw, 64)
-    assert error.value.status == 422
+    assert error.value.status_code == 422
 
 
 def test_a_vector_must_be_one_that_can_be_searched_with():
@@ -73,9 +79,11 @@ def test_a_vector_must_be_one_that_can_be_searched_with():
 
 
 def test_an_item_is_a_text_or_a_picture():
-    assert Item(text="red").item(64) == "red"
     raw = encoded("PNG")
-    assert Item(picture=base64.b64encode(raw).decode()).item(64) == raw
+    picture, text = Item(picture=base64.b64encode(raw).decode()), Item(text="red")
+    assert read_items([picture, text], 64) == [raw, "red"]
+    with pytest.raises(ProblemError, match="in one request"):  # the second is one too many
+        read_items([picture, text, picture], 100)
     for keys in (
         {},
         {"text": "a", "picture": "b"},
@@ -86,7 +94,7 @@ def test_an_item_is_a_text_or_a_picture():
         with pytest.raises(pydantic.ValidationError):
             Item(**keys)
     with pytest.raises(ProblemError, match="base64"):
-        Item(picture="%%%").item(64)
+        read_items([Item(picture="%%%")], 64)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +103,8 @@ def test_an_item_is_a_text_or_a_picture():
         {"k": 0}, {"k": 1001}, {"k": "10"}, {"k": True}, {"k": 1.5}, {"threshold": float("nan")},
         {"threshold": "best"}, {"where": "x" * 2001}, {"queries": []}, {"what": 1},
         {"queries": [{"text": "x" * 10_001}]}, {"queries": [{"vector": [float("nan")]}]},
-        {"queries": [{"text": "a"}] * 65}, {"queries": [{"id": "a", "text": "b"}]},
+        {"queries": [{"text": "a"}] * 65}, {"queries": [{"text": "a"}] * 11, "k": 1000},
+        {"queries": [{"id": "a", "text": "b"}]},
     ],
 )  # fmt: skip
 def test_a_search_that_is_not_right_is_refused(wrong):

@@ -1,4 +1,4 @@
-"""The search page: one HTML file, one of styles, one script, and nothing from other hosts."""
+"""The search page: its HTML, styles and scripts, and nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from importlib import resources
 
 from fastapi import APIRouter, Response
 
+SCRIPT = "text/javascript; charset=utf-8"
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.js": ("page.js", SCRIPT),
+    "/results.js": ("results.js", SCRIPT),
+    "/server.js": ("server.js", SCRIPT),
 }
 
 
