@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.directions import Direction, directions, tie
 from msiam.evaluation.evaluator import Decision, Embedded, percent
-from msiam.evaluation.pairs import find_pairs
+from msiam.evaluation.pairs import Pairs, find_pairs
+from msiam.evaluation.words import READ, effects_on
 
 #: By tower, its raw items by number (``Items.values``).
 Values = Mapping[str, Sequence[Any]]
@@ -58,6 +59,8 @@ class Search:
         source, target: the columns of the query and of the hits.
         rank: where the first right item stands, from 1.
         right: what a right item is called.
+        effects: where the query is a text, its words, and what each adds to its likeness with what
+            is nearest.
     """
 
     query: Any
@@ -66,6 +69,7 @@ class Search:
     target: str
     rank: int
     right: str = "the right one"
+    effects: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,16 +137,13 @@ def most_confident_mistakes(
         probability = calibration.probability(scores)
         sure = np.where(said, probability, 1 - probability)
         wrong = np.flatnonzero(said != pairs.same)
-        for i in wrong[np.argsort(-sure[wrong], kind="stable")][:n]:
-            items = {
-                column: values[embedded.towers[column]][numbers[i]]
-                for column, numbers in zip(pairs.columns, pairs.items, strict=True)
-            }
+        wrong = unordered(pairs, wrong[np.argsort(-sure[wrong], kind="stable")])
+        for i in wrong[:n]:
             mistake = Mistake(
-                items,
+                pair_items(pairs, i, embedded, values),
                 said=f"Said {words[0] if said[i] else words[1]}, {percent(sure[i])} sure, at score "
                 f"{scores[i]:.3f}",
-                truth=f"they are {_said_of_them(words[0] if pairs.same[i] else words[1])}",
+                truth=f"they are {said_of_them(words[0] if pairs.same[i] else words[1])}",
                 score=float(scores[i]),
                 probability=float(sure[i]),
                 row=int(embedded.examples.rows[pairs.examples[i]]),
@@ -151,7 +152,26 @@ def most_confident_mistakes(
     return [mistake for _, mistake in sorted(found, key=lambda pair: pair[0])[:n]]
 
 
-def _said_of_them(word: str) -> str:
+def unordered(pairs: Pairs, places: np.ndarray) -> np.ndarray:
+    """The places, without those of pairs that stand there the other way round already."""
+    if pairs.columns[0] != pairs.columns[1]:
+        return places
+    both = np.sort(np.stack([numbers[places] for numbers in pairs.items], 1), axis=1)
+    return places[np.sort(np.unique(both, axis=0, return_index=True)[1])]
+
+
+def pair_items(pairs: Pairs, place: int, embedded: Embedded, values: Values) -> dict[str, Any]:
+    """A heading for each of the two items, and the raw item."""
+    one, other = pairs.columns
+    headings = (one, other if other != one else f"other {one}")
+    return {
+        heading: values[embedded.towers[column]][numbers[place]]
+        for heading, column, numbers in zip(headings, pairs.columns, pairs.items, strict=True)
+    }
+
+
+def said_of_them(word: str) -> str:
+    """What is said of two items, where ``word`` is said of a pair."""
     return "the same" if word == "same" else word
 
 
@@ -232,18 +252,21 @@ def sample_searches(
             order = scores.copy()
             order[start:stop] -= tie(order[start:stop])  # a right one ranks below its equals
             nearest = np.argsort(-order, kind="stable")[: min(top, direction.candidates[q])]
+            query = queries[direction.queries[q]]
+            first = embedded.of(direction.gallery)[direction.items[nearest[0]]]
             hits = [
                 Hit(answers[direction.items[i]], float(scores[i]), bool(start <= i < stop))
                 for i in nearest
             ]
             searches.append(
                 Search(
-                    queries[direction.queries[q]],
+                    query,
                     hits,
                     direction.query,
                     direction.gallery,
                     rank=direction.best(scores, q)[1],
                     right="the first of its class" if embedded.examples.classed else Search.right,
+                    effects=effects_on(embedded.model, direction.query, query, first, most=READ),
                 )
             )
     return searches

@@ -106,7 +106,11 @@ def _framed(image: str, box: Box, colour: str) -> Markup:
     from markupsafe import Markup
 
     left, top, *_ = box
+    place = Markup('x="{:.1f}" y="{:.1f}" width="{}" height="{}"').format(left, top, SIDE, SIDE)
+    inside = Markup('x="{:.1f}" y="{:.1f}" width="{}" height="{}"').format(
+        left + 2, top + 2, SIDE - 4, SIDE - 4
+    )
     return Markup(
-        '<image href="{0}" x="{1:.1f}" y="{2:.1f}" width="{3}" height="{3}"/>'
-        '<rect x="{1:.1f}" y="{2:.1f}" width="{3}" height="{3}" rx="3" class="frame {4}"/>'
-    ).format(image, left + 2, top + 2, SIDE - 4, colour)
+        '<rect {0} rx="3" class="ground"/><image href="{1}" {2}/>'
+        '<rect {0} rx="3" class="frame {3}"/>'
+    ).format(place, image, inside, colour)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,22 @@ def show(item: Any) -> Markup:
     if is_picture(item):
         return _picture(item)
     return _text(item if isinstance(item, str) else str(item))
+
+
+def show_words(effects: Sequence[tuple[str, float]]) -> Markup:
+    """A text as HTML, each word on a ground as strong as what it adds, and of another colour where
+    the text would match better without it.
+    """
+    from markupsafe import Markup
+
+    most = max((abs(effect) for _, effect in effects), default=0) or 1
+    words = [
+        Markup('<span class="{}" style="--s:{:.0f}%" title="{:+.3f}">{}</span>').format(
+            "adds" if effect > 0 else "takes", 60 * abs(effect) / most, effect, word
+        )
+        for word, effect in effects
+    ]
+    return Markup('<p class="text words">{}</p>').format(Markup(" ").join(words))
 
 
 def from_pixels(pixels: np.ndarray) -> Image.Image:

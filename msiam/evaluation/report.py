@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from msiam.evaluation.embedding_map import EmbeddingMap
 from msiam.evaluation.findings import Grid, Mistake, Search
+from msiam.evaluation.sample_pairs import SamplePair
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
@@ -30,6 +31,7 @@ class ReportData:
         watched: the validation metric in it that early stopping watched.
         notes: what was set aside (rejected rows, rows that the split took), a sentence each.
         mistakes: the most confident ones.
+        pairs: samples, with the decision.
         searches: samples.
         shown: heading → what else evaluators show (``Result.shown``).
         grids: decisions among several classes, samples.
@@ -46,6 +48,7 @@ class ReportData:
     watched: str = ""
     notes: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    pairs: list[SamplePair] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
     shown: dict[str, list[Mistake]] = field(default_factory=dict)
     grids: list[Grid] = field(default_factory=list)
@@ -88,6 +91,7 @@ def render(report: ReportData) -> str:
     return environment.get_template(TEMPLATE).render(
         report=report,
         show=pictures.show,
+        show_words=pictures.show_words,
         is_picture=pictures.is_picture,
         cards={"Most confident mistakes": report.mistakes, **report.shown},
         drawn_map=map_plot.draw_map(report.map) if report.map else "",

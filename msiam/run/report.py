@@ -14,6 +14,7 @@ from msiam.evaluation.findings import (
     sample_searches,
 )
 from msiam.evaluation.report import ReportData, write_report
+from msiam.evaluation.sample_pairs import SamplePair, sample_pairs
 
 if TYPE_CHECKING:
     from msiam.data.parts import Parts
@@ -43,6 +44,7 @@ def report_run(
         watched=watched,
         notes=[*parts.notes, *_set_aside(parts)],
         mistakes=_mistakes(run, found, values, parts.classes),
+        pairs=_pairs(run, found, values),
         searches=sample_searches(found.embedded, values),
         shown={
             heading: cards
@@ -87,6 +89,18 @@ def _set_aside(parts: Parts) -> list[str]:
     return [f"{rows:,} rows were set aside, since they cannot be read: see rejected.csv."]
 
 
+def _pairs(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[SamplePair]:
+    """Decisions on pairs, where it is these that are measured."""
+    if "verification" not in found.results or run.calibration is None:
+        return []
+    return sample_pairs(found.embedded, run.calibration, values, words=_words(run))
+
+
+def _words(run: Run) -> tuple[str, str]:
+    assert run.recipe is not None
+    return run.recipe.decision.same, run.recipe.decision.different
+
+
 def _mistakes(
     run: Run, found: Measured, values: dict[str, list[Any]], classes: list[str]
 ) -> list[Mistake]:
@@ -95,7 +109,5 @@ def _mistakes(
     labelled = examples.same is not None or examples.claims is not None
     decided = labelled or found.embedded.negatives
     if decided and run.calibration is not None:
-        assert run.recipe is not None
-        words = (run.recipe.decision.same, run.recipe.decision.different)
-        return most_confident_mistakes(found.embedded, run.calibration, values, words=words)
+        return most_confident_mistakes(found.embedded, run.calibration, values, words=_words(run))
     return most_confident_wrong_answers(found.embedded, values, classes=classes)

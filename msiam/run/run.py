@@ -13,7 +13,7 @@ from rich.console import Console
 
 from msiam.errors import DataError, RunError
 from msiam.evaluation.calibration import Calibration
-from msiam.evaluation.words import word_effects
+from msiam.evaluation.words import effects_on
 from msiam.gallery.gallery import Gallery
 from msiam.progress import items_bar
 from msiam.recipe import GIVEN, Recipe
@@ -105,20 +105,11 @@ class Run:
             DataError: as ``match``.
         """
         one, other = self._columns_of(a, b)
-        found: list[list[tuple[str, float]]] = []
-        for item, column, against, its in ((a, one, b, other), (b, other, a, one)):
-            if self.model.tower_of(column).encoder.modality != "text":
-                found.append([])
-                continue
-            fixed = self.model.encode({its: [against]})[its][0]
-
-            def similarities(
-                texts: Sequence[str], column: str = column, fixed: np.ndarray = fixed
-            ) -> np.ndarray:
-                return self.model.encode({column: texts})[column] @ fixed
-
-            found.append(word_effects(item, similarities))
-        return found
+        vectors = [self.model.encode({c: [item]})[c][0] for c, item in ((one, a), (other, b))]
+        return [
+            effects_on(self.model, one, a, vectors[1]),
+            effects_on(self.model, other, b, vectors[0]),
+        ]
 
     def evaluate(
         self,

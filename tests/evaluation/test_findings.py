@@ -51,6 +51,18 @@ def test_no_more_mistakes_than_asked_for(labelled):
     assert len(most_confident_mistakes(labelled, CALIBRATION, VALUES, n=2)) == 2
 
 
+def test_two_items_of_one_column_are_both_shown_and_once(make):
+    vectors = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]  # 0 and 1 are of one class, and unlike
+    embedded = make({"a": range(3)}, {"a": [0, 0, 1]}, {"a": vectors}, classed=True)
+    found = most_confident_mistakes(embedded, CALIBRATION, VALUES)
+    items = [mistake.items for mistake in found]
+    assert {frozenset(one.values()) for one in items} == {
+        frozenset({"a0", "a1"}),
+        frozenset({"a0", "a2"}),
+    }
+    assert len(items) == 2 and all(list(one) == ["a", "other a"] for one in items)
+
+
 def test_no_mistake_is_an_empty_list(aligned):
     embedded = aligned(20, noise=0.01)
     values = {"a": list(range(20)), "b": list(range(20))}

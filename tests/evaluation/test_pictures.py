@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msiam.evaluation.pictures import LONG, SIDE, from_pixels, is_picture, show
+from msiam.evaluation.pictures import LONG, SIDE, from_pixels, is_picture, show, show_words
 
 RED = (200, 30, 40)
 
@@ -145,3 +145,13 @@ def test_pixels_between_whole_numbers_become_a_picture():
     assert [colour.getpixel(place) for place in ((0, 0), (1, 0))] == [(0, 255, 255), (0, 2, 2)]
     grey = from_pixels(np.full((2, 3, 1), 7.2))
     assert grey.size == (3, 2) and grey.getpixel((2, 1)) == 7
+
+
+def test_words_stand_on_a_ground_as_strong_as_what_they_add():
+    html = show_words([("<b>", 0.5), ("not", -0.25), ("a", 0.0)])
+    assert html == (
+        '<p class="text words"><span class="adds" style="--s:60%" title="+0.500">&lt;b&gt;</span> '
+        '<span class="takes" style="--s:30%" title="-0.250">not</span> '
+        '<span class="takes" style="--s:0%" title="+0.000">a</span></p>'
+    )
+    assert show_words([("a", 0.0), ("b", 0.0)]).count("--s:0%") == 2

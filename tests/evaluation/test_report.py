@@ -7,6 +7,7 @@ from PIL import Image
 
 from msiam.errors import RunError
 from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.embedding_map import EmbeddingMap, Point
 from msiam.evaluation.findings import (
     Choice,
     Grid,
@@ -18,6 +19,7 @@ from msiam.evaluation.findings import (
 from msiam.evaluation.pairs import pair_scores
 from msiam.evaluation.report import Line, ReportData, number, render, table, write_report
 from msiam.evaluation.retrieval import Retrieval
+from msiam.evaluation.sample_pairs import SamplePair
 from msiam.evaluation.verification import Verification
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -109,6 +111,39 @@ def test_a_full_report_is_one_page_that_needs_nothing_else(full, tmp_path):
         assert headline in page.text
     for name in ("average_precision", "recall@10", "median_rank", "a → b"):
         assert name in page.text
+
+
+def test_a_pair_stands_with_its_decision_and_what_each_word_adds():
+    effects = {"one": [("red", 0.2), (EVIL, -0.1)]}
+    pairs = [
+        SamplePair({"one": f"red {EVIL}", "other": "blue"}, "Said same", "they are", True, 7),
+        SamplePair({"one": f"red {EVIL}", "other": "blue"}, "Said so", "not", False, 8, effects),
+    ]
+    page = Page(render(ReportData("run", pairs=pairs[:1])))
+    check_self_contained(page)
+    assert "Said same; they are ✓ row 7" in " ".join(page.text.split())
+    assert "Green are words" not in page.text
+    page = Page(render(ReportData("run", pairs=pairs)))
+    check_self_contained(page)
+    assert "Said so; not ✗ row 8" in " ".join(page.text.split())
+    assert "Green are words" in page.text
+    spans = [attributes.get("class") for tag, attributes in page.tags if tag == "span"]
+    assert spans.count("adds") == spans.count("takes") == 1
+
+
+def test_the_map_stands_with_its_legend_and_says_what_lines_and_dashes_mean():
+    points = [Point(EVIL, 0, 0, 0), Point("b", 1, 1, 1, false=True)]
+    drawn = EmbeddingMap(points, ["cats", EVIL], [(0, 1, False)], "Two items.")
+    page = Page(render(ReportData("run", map=drawn)))
+    check_self_contained(page)
+    text = " ".join(page.text.split())
+    assert "Embedding map Two items. A line joins the items of a row; a dashed one" in text
+    assert "only claim to be of their class" in text and "cats" in text
+    keys = [attributes.get("class") for tag, attributes in page.tags if tag == "i"]
+    assert keys == ["k0", "k1"]
+    plain = EmbeddingMap([Point("a", 0, 0, 0)], [], [(0, 0, True)], "One.")
+    text = Page(render(ReportData("run", map=plain))).text
+    assert "a dashed one" not in text and "only claim" not in text
 
 
 def test_what_an_item_says_is_shown_and_not_run(full):
