@@ -3,7 +3,7 @@
 # make bench  encoding and training beside sentence-transformers and others, on the data sets of
 #             MSIAM_DATA; writes the tables of docs/performance.md; and how soon msiam answers
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
-# make recipes  train every recipe on the data sets of MSIAM_DATA, and write the README's table
+# make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
 
 PYTHON ?= python3
 VENV := .venv

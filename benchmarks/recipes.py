@@ -1,10 +1,11 @@
-"""Train every recipe in configs/ and write the README's table from the run folders.
+"""Train every recipe in configs/ and write docs/results.md from the run folders.
 
     python benchmarks/recipes.py [NAME ...] [--report-only]
 
 A recipe is trained where its run is missing, unfinished or of another recipe than the one in
-configs/. A row of the table stays as it is where this machine has no run for a new one. Exits with
-1 where a recipe that was asked for cannot be trained or misses its figure, or none has a run.
+configs/. A row of the table stays as it is where this machine has no run for a new one; a recipe
+that never had one is said to be untrained. Exits with 1 where a recipe that was asked for cannot be
+trained or misses its figure, or none has a run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from figures import FIGURES, TRIED, Figure
 
 import msiam
 from msiam.errors import MsiamError, one_of
@@ -26,104 +28,13 @@ from msiam.registry import registry
 from msiam.registry.options import parse_options
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- results: make recipes writes them -->\n", "<!-- end of results -->\n"
-HEADING = """| recipe | figure | measured | 95 % interval | must reach | baseline | minutes |
-|---|---|---|---|---|---|---|
-"""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What a recipe is judged by. ``goal`` is None where its figure is only reported.
-
-    Of a ``metric`` with wildcards (``*/recall@1``) the lowest of those that fit counts. ``also`` is
-    a second figure, with a row of its own. An error rate (``eer``) is to be at most its goal.
-    """
-
-    evaluator: str
-    metric: str
-    goal: float | None
-    baseline: str
-    also: Figure | None = None
-
-    @property
-    def is_error(self) -> bool:
-        return self.metric.endswith("eer")
-
-    def reached(self, value: float) -> bool:
-        if self.goal is None:
-            return True
-        return value <= self.goal if self.is_error else value >= self.goal
-
-
-BM25 = "BM25 0.710, MiniLM untrained 0.697"
-MINILM = "MiniLM untrained 0.863"
-FIGURES = {
-    "quora": Figure("verification", "auc", 0.85, "0.5 by chance"),
-    "quora_scratch": Figure("verification", "auc", None, "0.5 by chance"),
-    "quora_transformer": Figure("verification", "auc", 0.92, MINILM),
-    "quora_transformer_scratch": Figure("verification", "auc", None, MINILM),
-    "title_article": Figure("retrieval", "title_to_body/recall@1", 0.80, BM25),
-    "title_article_scratch": Figure("retrieval", "title_to_body/recall@1", None, BM25),
-    "text_image": Figure("retrieval", "caption_to_image/recall@10", 0.50, "0.010 by chance"),
-    "text_image_scratch": Figure(
-        "retrieval", "caption_to_image/recall@10", None, "0.010 by chance"
-    ),
-    "offtopic": Figure(
-        "verification",
-        "hard/auc",
-        0.85,
-        "BM25 0.706",
-        Figure("verification", "random/auc", 0.97, "BM25 0.985"),
-    ),
-    "multilingual_emoji": Figure("retrieval", "??_to_??/recall@1", 0.60, "0.003 by chance"),
-    "robust": Figure(
-        "adversarial",
-        "pgd_linf/accuracy@4",
-        0.30,
-        "undefended 0.020",
-        Figure("verification", "accuracy", 0.925, "undefended 0.955"),
-    ),
-    "robust_undefended": Figure("adversarial", "pgd_linf/accuracy@4", None, "0.5 by chance"),
-    "faces": Figure(
-        "verification",
-        "eer",
-        0.05,
-        "0.5 by chance",
-        Figure("retrieval", "image_to_image/recall@1", 0.95, "0.091 by chance"),
-    ),
-    "signatures": Figure(
-        "verification",
-        "eer",
-        0.18,
-        "0.5 by chance",
-        Figure("verification", "5_references/eer", 0.12, "0.5 by chance"),
-    ),
-    "triplet_images": Figure(
-        "retrieval",
-        "image_to_image/recall@1",
-        0.75,
-        "0.091 by chance",
-        Figure("retrieval", "unseen/image_to_image/recall@1", None, "0.156 by chance"),
-    ),
-    "quadruplet_images": Figure(
-        "retrieval",
-        "image_to_image/recall@1",
-        0.75,
-        "0.091 by chance",
-        Figure("retrieval", "unseen/image_to_image/recall@1", None, "0.156 by chance"),
-    ),
-    "text_image_fashion": Figure("retrieval", "*_to_*/recall@10", 0.85, "0.010 by chance"),
-    "unsupervised_moco": Figure(
-        "knn", "accuracy", 0.64, "untrained 0.444, raw pixels 0.635 (0.618 in grey)"
-    ),
-    "supervised_tenth": Figure("knn", "accuracy", None, "0.221 by chance"),
-    "semi_supervised": Figure("knn", "accuracy", 0.67, "supervised_tenth 0.638"),
-    "omniglot": Figure("few_shot", "accuracy", 0.95, "raw pixels 0.240, people 0.955"),
-    # What is asked of it is in benchmarks/tracking.py: whole sequences, beside KCF.
-    "siamfc": Figure("found", "found", None, "0.045 by chance"),
-}
+RESULTS = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- make recipes writes this -->\n", "<!-- end -->\n"
+HEADING = (
+    "| recipe | figure | measured | 95 % interval | must reach | baseline | elsewhere | minutes |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
+MISSED, UNTRAINED = "(missed)", "not trained yet"
 
 
 def resolved(recipe: msiam.Recipe) -> dict[str, Any]:
@@ -167,7 +78,7 @@ def train(name: str) -> bool:
     return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
-def row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, bool]:
+def row(name: str, metrics: Mapping[str, Mapping[str, float]] | None) -> tuple[str, bool]:
     """The table's lines, one a figure, and whether all of them are reached."""
     figure: Figure | None = FIGURES[name]
     lines = []
@@ -178,41 +89,57 @@ def row(name: str, metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, boo
 
 
 def _line(
-    name: str, figure: Figure, metrics: Mapping[str, Mapping[str, float]]
+    name: str, figure: Figure, metrics: Mapping[str, Mapping[str, float]] | None
 ) -> tuple[str, bool]:
-    found = metrics[figure.evaluator]
-    metric = min(fnmatch.filter(found, figure.metric), key=lambda one: found[one])
-    value = found[metric]
-    low, high = found.get(f"{metric}/low"), found.get(f"{metric}/high")
-    interval = f"{low:.3f} to {high:.3f}" if low is not None else ""
-    reached = figure.reached(value)
+    label, measured, interval, minutes, reached = figure.metric, UNTRAINED, "", "", True
+    if metrics is not None:
+        found = metrics[figure.evaluator]
+        metric = min(fnmatch.filter(found, figure.metric), key=lambda one: found[one])
+        if metric != figure.metric:
+            label = f"{metric}, the lowest of {figure.metric}"
+        low, high = found.get(f"{metric}/low"), found.get(f"{metric}/high")
+        measured, reached = f"{found[metric]:.3f}", figure.reached(found[metric])
+        interval = f"{low:.3f} to {high:.3f}" if low is not None else ""
+        minutes = f"{metrics['training']['seconds'] / 60:.1f}"
     goal = "reported"
     if figure.goal is not None:
         most = "at most " if figure.is_error else ""
-        goal = f"{most}{figure.goal:.2f}{'' if reached else ' (missed)'}"
-    minutes = metrics["training"]["seconds"] / 60
+        goal = f"{most}{figure.goal:.2f}{'' if reached else f' {MISSED}'}"
     cells = (
-        f"[{name}](configs/{name}.yaml)",
-        metric if metric == figure.metric else f"{metric}, the lowest of {figure.metric}",
-        f"{value:.3f}",
+        f"[{name}](../configs/{name}.yaml)",
+        label,
+        measured,
         interval,
         goal,
         figure.baseline,
-        f"{minutes:.1f}",
+        figure.elsewhere,
+        minutes,
     )
     return f"| {' | '.join(cells)} |", reached
 
 
-def with_rows(readme: str, rows: Mapping[str, str]) -> str:
-    """The README with these rows in its table; a recipe that has none here keeps its old one."""
-    before, _, rest = readme.partition(BEGIN)
+def with_rows(page: str, rows: Mapping[str, str]) -> str:
+    """The page with these rows in its table; a recipe that has none here keeps its old one.
+
+    Below the table stands what was tried where a figure is missed.
+    """
+    before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
-    old: dict[str, str] = {}
+    known: dict[str, str] = {}
     for match in re.finditer(r"^\| \[(\w+)\].*$", table, re.MULTILINE):
-        old[match[1]] = f"{old[match[1]]}\n{match[0]}" if match[1] in old else match[0]
-    known = {**old, **rows}
-    lines = "".join(f"{known[name]}\n" for name in FIGURES if name in known)
-    return before + BEGIN + HEADING + lines + END + after
+        known[match[1]] = f"{known[match[1]]}\n{match[0]}" if match[1] in known else match[0]
+    lines = {}
+    for name in FIGURES:
+        line = rows.get(name, known.get(name, UNTRAINED))
+        lines[name] = row(name, None)[0] if UNTRAINED in line else line
+    missed = [name for name, line in lines.items() if MISSED in line]
+    parts = [before, BEGIN, HEADING, *(f"{line}\n" for line in lines.values())]
+    if missed:
+        parts.append("\n## Missed\n\n")
+        parts += [
+            f"- **{name}**: {TRIED.get(name, 'nothing else was tried yet.')}\n" for name in missed
+        ]
+    return "".join([*parts, END, after])
 
 
 def main() -> int:
@@ -230,10 +157,9 @@ def main() -> int:
         for name in FIGURES
         if finished(name)
     }
-    readme = with_rows(
-        README.read_text(encoding="utf-8"), {name: line for name, (line, _) in rows.items()}
-    )
-    README.write_text(readme, encoding="utf-8")
+    page = RESULTS.read_text(encoding="utf-8")
+    lines = {name: line for name, (line, _) in rows.items()}
+    RESULTS.write_text(with_rows(page, lines), encoding="utf-8")
     print(HEADING + "".join(f"{line}\n" for line, _ in rows.values()))
     for name in failed:
         print(f"{name}: could not be trained; what is wrong is said above")

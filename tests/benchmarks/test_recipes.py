@@ -1,4 +1,4 @@
-"""What ``make recipes`` trains, and what it writes into the README."""
+"""What ``make recipes`` trains, and what it writes into docs/results.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # as where Python runs the file itself
 spec = importlib.util.spec_from_file_location("recipes", ROOT / "benchmarks/recipes.py")
 recipes = sys.modules["recipes"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(recipes)
@@ -21,21 +22,29 @@ RECIPE = {
     "columns": {"a": "t", "b": "t"},
     "towers": {"t": {"encoder": "lstm"}},
 }
-TABLE = """| [quora](configs/quora.yaml) | auc | 0.111 | | 0.85 (missed) | | 1.0 |
-| [text_image](configs/text_image.yaml) | recall@10 | 0.222 | | 0.50 (missed) | | 2.0 |
+TABLE = """| [quora](../configs/quora.yaml) | auc | 0.111 | | 0.85 (missed) | | | 1.0 |
+| [text_image](../configs/text_image.yaml) | recall@10 | 0.222 | | 0.50 (missed) | | | 2.0 |
 """
+UNTRAINED = (
+    "| [quora_scratch](../configs/quora_scratch.yaml) | auc | not trained yet |  | reported "
+    "| chance | elsewhere |  |"
+)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A checkout with two recipes, each with a row in the README and without a run."""
+    """A checkout with three recipes without a run, two of which have a row in the page."""
     monkeypatch.setattr(recipes, "ROOT", tmp_path)
-    monkeypatch.setattr(recipes, "README", tmp_path / "README.md")
+    monkeypatch.setattr(recipes, "RESULTS", tmp_path / "results.md")
+    monkeypatch.setattr(recipes, "TRIED", {"quora": "more words."})
     kept = {name: recipes.FIGURES[name] for name in ("quora", "quora_scratch", "text_image")}
+    kept["quora_scratch"] = recipes.Figure(
+        "verification", "auc", None, "chance", elsewhere="elsewhere"
+    )
     kept["text_image"] = recipes.Figure("verification", "auc", 0.5, "")
     monkeypatch.setattr(recipes, "FIGURES", kept)
     parts = ("before\n", recipes.BEGIN, recipes.HEADING, TABLE, recipes.END, "after\n")
-    (tmp_path / "README.md").write_text("".join(parts))
+    (tmp_path / "results.md").write_text("".join(parts))
     (tmp_path / "configs").mkdir()
     for name in kept:
         (tmp_path / f"configs/{name}.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -74,19 +83,44 @@ def main(monkeypatch, *arguments):
 
 
 def rows(root):
-    return [line for line in (root / "README.md").read_text().splitlines() if "](configs" in line]
+    return [line for line in (root / "results.md").read_text().splitlines() if "](../conf" in line]
 
 
-def test_a_recipe_without_a_run_here_keeps_its_row(root, monkeypatch):
-    before = (root / "README.md").read_text()
+def missed(root):
+    """What stands below the table, by recipe."""
+    _, _, below = (root / "results.md").read_text().partition("## Missed\n\n")
+    entries = [line for line in below.splitlines() if line.startswith("- ")]
+    return {line.split("**")[1]: line.split(": ", 1)[1] for line in entries}
+
+
+def test_a_recipe_without_a_run_here_keeps_its_row_and_without_one_anywhere_is_untrained(
+    root, monkeypatch
+):
     assert main(monkeypatch, "--report-only") == 1  # none was judged
-    assert (root / "README.md").read_text() == before
+    quora, scratch, text_image = rows(root)
+    assert [quora, text_image] == TABLE.splitlines()
+    assert scratch == UNTRAINED
+    page = (root / "results.md").read_text()
+    assert main(monkeypatch, "--report-only") == 1
+    assert (root / "results.md").read_text() == page  # written twice, it is the same
     write_run(root, "text_image", 0.7)
     assert main(monkeypatch, "--report-only") == 0
-    quora, text_image = rows(root)
-    assert quora == TABLE.splitlines()[0]
-    assert "| 0.700 |" in text_image and "missed" not in text_image
-    assert (root / "README.md").read_text().endswith(recipes.END + "after\n")
+    assert rows(root)[:2] == [quora, scratch]
+    assert "| 0.700 |" in rows(root)[2] and "missed" not in rows(root)[2]
+    page = (root / "results.md").read_text()
+    assert page.startswith("before\n") and page.endswith(recipes.END + "after\n")
+
+
+def test_what_was_tried_stands_below_where_a_figure_is_missed(root, monkeypatch):
+    main(monkeypatch, "--report-only")
+    assert missed(root) == {"quora": "more words.", "text_image": "nothing else was tried yet."}
+    write_run(root, "quora", 0.9)
+    write_run(root, "text_image", 0.9)
+    assert main(monkeypatch, "--report-only") == 0
+    assert missed(root) == {} and "Missed" not in (root / "results.md").read_text()
+    write_run(root, "quora", 0.8)
+    assert main(monkeypatch, "--report-only") == 1
+    assert missed(root) == {"quora": "more words."}
 
 
 def test_a_second_figure_has_a_row_of_its_own_and_is_judged_too(root, monkeypatch):
@@ -98,8 +132,8 @@ def test_a_second_figure_has_a_row_of_its_own_and_is_judged_too(root, monkeypatc
     found["hard/auc/high"] = 0.65
     metrics.write_text(json.dumps({"verification": found, "training": {"seconds": 60}}))
     assert main(monkeypatch, "--report-only") == 0
-    first, other, text_image = rows(root)
-    assert first.startswith("| [quora](configs/quora.yaml) | auc | 0.900 |")
+    first, other, _, text_image = rows(root)
+    assert first.startswith("| [quora](../configs/quora.yaml) | auc | 0.900 |")
     assert "| hard/auc, the lowest of */auc | 0.600 | 0.550 to 0.650 | 0.50 |" in other
     assert text_image == TABLE.splitlines()[1]
     found["hard/auc"] = 0.4
@@ -108,7 +142,7 @@ def test_a_second_figure_has_a_row_of_its_own_and_is_judged_too(root, monkeypatc
     assert "(missed)" in rows(root)[1] and "(missed)" not in rows(root)[0]
     metrics.unlink()  # without its run, both rows stay
     assert main(monkeypatch, "--report-only") == 1
-    assert len(rows(root)) == 3 and "(missed)" in rows(root)[1]
+    assert len(rows(root)) == 4 and "(missed)" in rows(root)[1]
 
 
 def test_what_fails_does_not_stop_the_rest(root, called, monkeypatch, capsys):
