@@ -62,7 +62,7 @@ PICTURES = {
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Texts that differ by row, and a picture for each."""
+    """Texts that differ by row, of a word each since reports leave words out; and pictures."""
     folder = tmp_path_factory.mktemp("table")
     random = np.random.default_rng(0)
     with (folder / "rows.csv").open("w", newline="") as file:
@@ -71,7 +71,7 @@ def table(tmp_path_factory):
         for row in range(COUNT):
             pixels = random.integers(0, 256, (36, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{row}.png")
-            writer.writerow({"a": f"thing {row}", "b": f"a {row} thing", "image": f"{row}.png"})
+            writer.writerow({"a": f"thing{row}", "b": f"{row}thing", "image": f"{row}.png"})
     return str(folder / "rows.csv")
 
 
