@@ -24,6 +24,14 @@ class Backend(ABC):
     Options: ClassVar[type[Options]] = Options
 
     @classmethod
+    def options_for(cls, options: Any, count: int) -> Any:
+        """The options of ``count`` more vectors, which are added to a gallery with ``options``.
+
+        What is worth its cost for all of a gallery may not be for a few more records.
+        """
+        return options
+
+    @classmethod
     @abstractmethod
     def build(cls, vectors: Iterable[np.ndarray], dim: int, options: Any) -> Self:
         """Index vectors, which come in chunks of (n, dim) float32.
@@ -58,11 +66,11 @@ class Backend(ABC):
         """
 
     @classmethod  # noqa: B027 (mostly there is nothing to do)
-    def discard(cls, path: Path, options: Any) -> None:
+    def discard(cls, path: Path) -> None:
         """Called before a gallery deletes a file that ``save`` wrote, or began to write.
 
-        An engine elsewhere drops what the file stands for. It raises nothing where there is no
-        such file, or no whole one.
+        An engine elsewhere drops what the file stands for, and must find all that it needs for
+        that in the file. It raises nothing where there is no such file, or no whole one.
         """
 
     @abstractmethod
@@ -107,6 +115,23 @@ class Backend(ABC):
         it to that.
         """
         return False
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether ``reconstruct`` gives the vectors back as they were.
+
+        Where it does not, a gallery keeps them in a file of its own. ``check_backend`` holds it
+        to that.
+        """
+        return False
+
+    def reconstruct(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors at some positions: (n,) int64 in, (n, dim) float32 out.
+
+        Raises:
+            GalleryError: it does not reconstruct, or an engine elsewhere cannot be asked.
+        """
+        raise GalleryError(f"{type(self).__name__}: does not keep vectors as they were")
 
 
 def as_mask(among: Any, count: int) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,9 +13,11 @@ import numpy as np
 from msiam.errors import GalleryError, one_of
 from msiam.gallery.backend import Backend
 from msiam.gallery.backend_url import named_backend
-from msiam.gallery.catalogue import CatalogueWriter, record_columns
+from msiam.gallery.catalogue import record_batch, record_columns
 from msiam.gallery.ids import check_ids, record_ids
-from msiam.gallery.manifest import Manifest, Stored, commit, writing
+from msiam.gallery.manifest import Manifest
+from msiam.gallery.segment_writing import Rows, write_segment
+from msiam.gallery.writing import commit, writing
 from msiam.registry.options import parse_options
 from msiam.registry.registry import registry
 
@@ -87,24 +87,17 @@ def build_gallery(
     columns = record_columns(table, id_column)
     rejected: list[tuple[int, str]] = []
     with writing(folder):
-        generation = token_hex(4)
-        catalogue = folder / f"catalogue-{generation}.arrow"
-        place = folder / f"index-{generation}.{backend}"
-        with catalogue.open("wb") as file, CatalogueWriter(file, columns) as writer:
-            vectors = _embed(model, table, column, id_column, writer, rejected, progress, how)
-            first = next(vectors, None)
-            if first is None:
-                row, reason = rejected[0]
-                raise GalleryError(
-                    f"{table.name}: none of its {len(table)} rows can be embedded; row {row}: "
-                    f"{reason}"
-                )
-            index = kind.build(itertools.chain([first], vectors), first.shape[1], parsed)
-        index.save(place)
+        rows = embedded(model, table, column, id_column, columns, rejected, progress, how)
+        files, dim = write_segment(folder, backend, lambda count: parsed, rows)
+        if files is None:
+            row, reason = rejected[0]
+            raise GalleryError(
+                f"{table.name}: none of its {len(table)} rows can be embedded; row {row}: {reason}"
+            )
         manifest = Manifest(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            count=len(index),
-            dim=index.dim,
+            count=files.count,
+            dim=dim,
             column=column,
             id=id_column,
             backend=backend,
@@ -113,8 +106,7 @@ def build_gallery(
             run=_relative(run, folder),
             table=table.name,
             root=_relative(table.root, folder),
-            catalogue=Stored.of(catalogue),
-            index=Stored.of(place),
+            segments=[files],
         )
         commit(folder, manifest)
     return rejected
@@ -130,19 +122,24 @@ def check_column(model: Embedder, column: str) -> None:
         raise GalleryError(f"the model has no column '{column}'; {one_of(column, model.columns)}")
 
 
-def _embed(
+def embedded(
     model: Embedder,
     table: Stream,
     column: str,
     id_column: str | None,
-    writer: CatalogueWriter,
+    columns: list[str],
     rejected: list[tuple[int, str]],
     progress: Progress | None,
     how: How,
-) -> Iterator[np.ndarray]:
-    """Embed the table a window at a time, write its records, note what is set aside."""
+) -> Iterator[Rows]:
+    """The rows of a table as records and their vectors, a window at a time.
+
+    Args:
+        columns: those that records keep.
+        rejected: what is set aside is noted here.
+    """
     named = id_column or column
-    for start, window in table.windows([column, named, *writer.columns], ROWS):
+    for start, window in table.windows([column, named, *columns], ROWS):
         items = window.column(column).to_pylist()
         ids = record_ids(table, id_column, window.column(named).to_pylist(), start)
         vectors, unread = model.embed(column, items, table.root, progress, how)
@@ -154,8 +151,7 @@ def _embed(
                 f"{table.name}: row {start + bad[0]}: the model's embedding holds NaN or infinity"
             )
         if len(good):
-            writer.write([ids[row] for row in good], window.take(good))
-            yield vectors
+            yield record_batch([ids[row] for row in good], window.take(good), columns), vectors
 
 
 def _relative(path: str | Path | None, folder: Path) -> str | None:

@@ -6,11 +6,13 @@ Pictures are referred to, by path, and never stored.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from msiam.errors import GalleryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,29 +41,30 @@ def _some_path(table: Stream, column: str) -> bool:
     return False
 
 
-class CatalogueWriter:
-    """Writes a catalogue, chunk by chunk: ``id: string, record: struct`` of the kept columns.
+def record_batch(ids: list[str], rows: pa.Table, columns: list[str]) -> pa.RecordBatch:
+    """Records as a catalogue keeps them: ``id: string, record: struct`` of the kept columns.
 
     The columns stand in a struct, so that one of them may be called ``id``.
     """
+    arrays = [_without_bytes(_whole(rows.column(name))) for name in columns]
+    fields = [pa.field(n, a.type) for n, a in zip(columns, arrays, strict=True) if a is not None]
+    records = (
+        pa.StructArray.from_arrays(arrays, fields=fields)
+        if fields
+        else pa.array([{}] * len(ids), pa.struct([]))
+    )
+    return pa.record_batch([pa.array(ids, pa.string()), records], names=["id", "record"])
 
-    def __init__(self, file: IO[bytes], columns: list[str]) -> None:
+
+class CatalogueWriter:
+    """Writes a catalogue, batch by batch."""
+
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.columns = columns
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
-    def write(self, ids: list[str], rows: pa.Table) -> None:
-        """Append records: n ids, and the table's n rows."""
-        arrays = [_without_bytes(_whole(rows.column(name))) for name in self.columns]
-        fields = [
-            pa.field(n, a.type) for n, a in zip(self.columns, arrays, strict=True) if a is not None
-        ]
-        records = (
-            pa.StructArray.from_arrays(arrays, fields=fields)
-            if fields
-            else pa.array([{}] * len(ids), pa.struct([]))
-        )
-        batch = pa.record_batch([pa.array(ids, pa.string()), records], names=["id", "record"])
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append records, as ``record_batch`` makes them."""
         if self._writer is None:
             self._writer = pa.ipc.new_file(self._file, batch.schema)
         self._writer.write_batch(batch)
@@ -83,27 +86,78 @@ class Catalogue:
     """A catalogue on disk, memory-mapped: a search reads the records that it found, and no more."""
 
     def __init__(self, path: Path) -> None:
-        self._batches = pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
-        self._ends = np.cumsum([len(batch) for batch in self._batches])
+        self.batches = pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
+        self._ends = np.cumsum([len(batch) for batch in self.batches])
 
-    def take(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
-        """The ids and records at n positions.
+    @property
+    def type(self) -> pa.StructType:
+        """Which columns records have, and their types."""
+        return self.batches[0].schema.field("record").type
+
+    def take(self, positions: np.ndarray) -> pa.RecordBatch:
+        """The ids and records at n positions, in their order.
 
         They are taken batch by batch: taken from the table as one, Arrow would first join all its
         batches, which for a million records costs more than the search.
         """
         distinct, places = np.unique(positions, return_inverse=True)
-        batches = np.searchsorted(self._ends, distinct, side="right")
-        found: list[tuple[str, dict[str, Any]]] = []
-        for number in np.unique(batches):
-            batch = self._batches[number]
+        numbers = np.searchsorted(self._ends, distinct, side="right")
+        found = []
+        for number in np.unique(numbers):
+            batch = self.batches[number]
             start = self._ends[number] - len(batch)
-            rows = batch.take(_integers(distinct[batches == number] - start))
-            found += zip(*(column.to_pylist() for column in rows.columns), strict=True)
-        return [(id, dict(record)) for id, record in map(found.__getitem__, places)]
+            found.append(batch.take(integers(distinct[numbers == number] - start)))
+        joined = pa.concat_batches(found) if found else self.batches[0].slice(0, 0)
+        return joined.take(integers(places))
+
+    def find(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some ids are there, by their numbers, and at which positions, ascending."""
+        places, positions = [], []
+        for end, batch in zip(self._ends, self.batches, strict=True):
+            found = pc.index_in(batch.column("id"), value_set=ids)
+            rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+            positions.append(rows + end - len(batch))
+            places.append(found.take(integers(rows)).to_numpy(zero_copy_only=False))
+        return np.concatenate(places).astype(np.int64), np.concatenate(positions)
 
 
-def _integers(values: np.ndarray) -> pa.Array:
+def conformed(batch: pa.RecordBatch, kind: pa.StructType) -> pa.RecordBatch:
+    """The same records with the columns and types of ``kind``: a column that they lack is null."""
+    records = batch.column("record")
+    if records.type == kind:
+        return batch
+    arrays = [
+        records.field(field.name).cast(field.type, safe=False)
+        if records.type.get_field_index(field.name) >= 0
+        else pa.nulls(len(batch), field.type)
+        for field in kind
+    ]
+    whole = pa.StructArray.from_arrays(arrays, fields=list(kind))
+    return pa.record_batch([batch.column("id"), whole], names=["id", "record"])
+
+
+def common_type(kinds: list[pa.StructType]) -> pa.StructType:
+    """The columns of all, each with a type that holds what any of them does.
+
+    Raises:
+        GalleryError: a column has texts in one and numbers in another.
+    """
+    found: dict[str, pa.Field] = {}
+    for kind in kinds:
+        for field in kind:
+            one = pa.schema([found.get(field.name, field)])
+            try:
+                both = pa.unify_schemas([one, pa.schema([field])], promote_options="permissive")
+            except pa.ArrowException as error:
+                raise GalleryError(
+                    f"column '{field.name}': found {field.type}, and the records of the gallery "
+                    f"have {one.field(0).type}; give it as that, or leave it out"
+                ) from error
+            found[field.name] = both.field(0)
+    return pa.struct(list(found.values()))
+
+
+def integers(values: np.ndarray) -> pa.Array:
     """An int64 array of Arrow's. ``pa.array`` would import pandas first, for half a second."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,16 +16,26 @@ import numpy as np
 
 from msiam.errors import GalleryError
 from msiam.gallery.backend import Backend, as_mask, as_vectors
+from msiam.gallery.exact import nearest_among
 from msiam.gallery.faiss_options import (
     FaissOptions,
     described,
+    flat_vectors,
     inverted,
     make_index,
     refusals,
     set_search,
+    whole_vectors,
 )
 from msiam.gallery.faiss_shards import Shards, write_file
 from msiam.gallery.faiss_training import trained
+from msiam.gallery.vector_file import taken
+
+#: Among some positions FAISS multiplies one by one, where a batch of this many queries is better
+#: off with the survivors in a matrix; and so is a single query among so small a share.
+MANY, FEW = 20, 0.1
+#: Vectors that are added to a gallery, up to which they get no other index than Flat.
+FLAT = 1 << 16
 
 
 class FaissBackend(Backend):
@@ -42,6 +53,12 @@ class FaissBackend(Backend):
     def __init__(self, index: Any, file: IO[bytes] | None = None) -> None:
         self._index = index
         self._file = file  # what it is mapped from
+        self._mapping = threading.Lock()
+
+    @classmethod
+    def options_for(cls, options: FaissOptions, count: int) -> FaissOptions:
+        """A few vectors are gone through faster than any index of theirs, and exactly."""
+        return FaissOptions() if count <= FLAT else options
 
     @classmethod
     def build(cls, vectors: Iterable[np.ndarray], dim: int, options: FaissOptions) -> Self:
@@ -90,6 +107,10 @@ class FaissBackend(Backend):
         self, queries: np.ndarray, k: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         queries = as_vectors(queries, self.dim, "queries")
+        if among is not None and self.exact:
+            kept = np.flatnonzero(as_mask(among, len(self)))
+            if len(queries) >= MANY or len(kept) < FEW * len(self):
+                return nearest_among(queries, k, kept, self.reconstruct)
         scores, positions = self._index.search(queries, k, params=self._only(among))
         scores[positions < 0] = -np.inf
         # FAISS leaves equal scores in the order of its heap, which changes with k.
@@ -111,6 +132,21 @@ class FaissBackend(Backend):
         if self.exact:
             return library.SearchParameters(sel=chosen)
         return library.SearchParametersIVF(sel=chosen, nprobe=inverted(self._index).nlist)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Wherever whole vectors are kept, beside a graph or for refining too."""
+        return whole_vectors(self._index) is not None
+
+    def reconstruct(self, positions: np.ndarray) -> np.ndarray:
+        whole = whole_vectors(self._index)
+        if whole is None:
+            return super().reconstruct(positions)
+        if isinstance(whole, faiss.IndexFlat):
+            return taken(flat_vectors(whole), positions)
+        with self._mapping:
+            whole.make_direct_map()  # where in its list each vector stands; made once
+        return whole.reconstruct_batch(positions)
 
     def __len__(self) -> int:
         return self._index.ntotal

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import faiss
+import numpy as np
 import pydantic
 
 from msiam.errors import GalleryError
@@ -89,6 +90,27 @@ def _graph(index: Any) -> Any | None:
 def _refining(index: Any) -> Any | None:
     index = faiss.downcast_index(index)
     return index if isinstance(index, faiss.IndexRefine) else None
+
+
+def whole_vectors(index: Any) -> Any | None:
+    """The part that keeps vectors as they were, flat or in inverted lists; None: there is none."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexHNSW):
+        index = faiss.downcast_index(index.storage)
+    elif isinstance(index, faiss.IndexRefine):
+        index = faiss.downcast_index(index.refine_index)
+    # Not their kin, which lay vectors out in other ways.
+    return (
+        index if type(index) in (faiss.IndexFlatIP, faiss.IndexFlat, faiss.IndexIVFFlat) else None
+    )
+
+
+def flat_vectors(index: Any) -> np.ndarray:
+    """What a flat index holds, (n, dim), where it is: in memory, or mapped."""
+    size = index.ntotal * index.d
+    if not size:
+        return np.empty((0, index.d), np.float32)
+    return faiss.rev_swig_ptr(index.get_xb(), size).reshape(-1, index.d)
 
 
 def described(factory: str) -> str:

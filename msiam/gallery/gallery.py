@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msiam.errors import GalleryError
-from msiam.gallery.backend import Backend, as_vectors
+from msiam.gallery.backend import as_vectors
 from msiam.gallery.building import Embedder, Progress, build_gallery
-from msiam.gallery.catalogue import Catalogue
-from msiam.gallery.manifest import MANIFEST, REMEDY, Manifest
+from msiam.gallery.manifest import MANIFEST, Manifest
 from msiam.gallery.searching import Searching
-from msiam.registry.options import parse_options
-from msiam.registry.registry import registry
+from msiam.gallery.segments import Segments
+from msiam.gallery.stored import REMEDY
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from msiam.data.sources import Source
     from msiam.data.streams import Stream
     from msiam.towers.inference import Precision
@@ -33,15 +34,12 @@ class Gallery(Searching):
         rejected: row and reason of what ``build`` set aside; empty for a gallery that was opened.
     """
 
-    def __init__(
-        self, folder: Path, manifest: Manifest, catalogue: Catalogue, index: Backend
-    ) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, segments: Segments) -> None:
         self.folder = folder
         self.manifest = manifest
         self.model = None
         self.rejected: list[tuple[int, str]] = []
-        self._catalogue = catalogue
-        self._index = index
+        self._segments = segments
 
     @classmethod
     def build(
@@ -100,7 +98,7 @@ class Gallery(Searching):
         manifest = Manifest.read(folder)
         while True:
             try:
-                gallery = cls._open(folder, manifest)
+                gallery = cls(folder, manifest, Segments.open(folder, manifest))
                 break
             except FileNotFoundError as error:
                 # Either it was replaced after its manifest was read, or the file really is gone.
@@ -110,14 +108,6 @@ class Gallery(Searching):
                         f"{error.filename}: is missing, though {MANIFEST} lists it; {REMEDY}"
                     ) from error
         return gallery if model is None else gallery.attach(model)
-
-    @classmethod
-    def _open(cls, folder: Path, manifest: Manifest) -> Gallery:
-        catalogue = Catalogue(manifest.catalogue.check(folder))
-        kind: type[Backend] = registry().find("backend", manifest.backend, str(folder)).load()
-        options = parse_options(kind, manifest.options, f"{folder}: backend {manifest.backend}")
-        index = kind.open(manifest.index.check(folder), options)
-        return cls(folder, manifest, catalogue, index)
 
     def attach(self, model: Embedder) -> Gallery:
         """Search with this model from now on.
@@ -151,20 +141,61 @@ class Gallery(Searching):
         """The folder in which relative file names of its records are looked for."""
         return _absolute(self.manifest.root, self.folder)
 
-    def nearest(self, vectors: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions, (q, k), of the nearest records: as ``Backend.search``.
+    def nearest(
+        self, vectors: Any, k: int = 10, among: np.ndarray | None = None, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions of the nearest records.
+
+        Args:
+            vectors: (q, dim).
+            k: how many; all records where there are fewer.
+            among: (len,) bool: only the records at these positions may be found, and the very
+                nearest of them are, whatever the index.
+            exact: find the very nearest of all, whatever the index, by going through all vectors.
+
+        Returns:
+            As ``Backend.search``: (q, k) float32 and (q, k) int64, the best first; where fewer
+            than k are found, the rest is −inf and −1.
 
         Raises:
-            GalleryError: vectors of another width, or with NaN in them; k less than 1.
+            GalleryError: vectors of another width, of zero, or with NaN in them; k less than 1;
+                ``among`` of another length.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise GalleryError(f"k: found {k!r}; the number of hits must be 1 or more")
         queries = as_vectors(vectors, self.dim, f"{self.folder}: vectors to search")
-        return self._index.search(queries, min(int(k), len(self)))
+        zero = np.flatnonzero(~queries.any(axis=1))
+        if len(zero):
+            raise GalleryError(
+                f"{self.folder}: vectors to search: row {zero[0]} is zero, which is near nothing"
+            )
+        return self._segments.nearest(queries, min(int(k), len(self)), among, exact)
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors of the records at n positions, (n, dim) float32, as they were given."""
+        return self._segments.vectors(np.asarray(positions))
+
+    def all_vectors(self) -> Iterator[np.ndarray]:
+        """All vectors, in chunks of (n, dim) float32, in the order of positions."""
+        return self._segments.all_vectors()
 
     def records(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
         """The ids and records at n positions."""
-        return self._catalogue.take(positions)
+        found = self._segments.records(np.asarray(positions))
+        ids, records = (column.to_pylist() for column in found.columns)
+        return list(zip(ids, records, strict=True))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All records, in batches of Arrow, in the order of positions.
+
+        A batch has two columns: ``id``, and ``record``, a struct of the records' other columns.
+        They are mapped: of a column that is not looked at, nothing is read.
+        """
+        return self._segments.batches()
+
+    def find(self, ids: Sequence[str]) -> np.ndarray:
+        """The position of each id, (n,) int64; −1 where there is no such record."""
+        return self._segments.find(ids)
 
 
 def _absolute(path: str | None, folder: Path) -> Path | None:

@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class Place(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """What the gallery's file says; how to reach the engine stands in its manifest as well."""
+    """What the gallery's file says: all that it takes to find the table, but for secrets."""
 
     backend: str
-    url: str
+    options: dict[str, Any]
     table: str = pydantic.Field(pattern="^msiam_[0-9a-f]{16}$")
     count: int
     dim: int
@@ -118,8 +118,8 @@ class TableBackend(Backend):
     def save(self, path: Path) -> None:
         table = self._table
         place = Place(
-            backend=self.name, url=table.options.url, table=table.name, count=self._count,
-            dim=table.dim,
+            backend=self.name, options=table.options.model_dump(mode="json"), table=table.name,
+            count=self._count, dim=table.dim,
         )  # fmt: skip
         # First the file, then the table: whatever is cut off between, discard finds its name.
         with path.open("w", encoding="utf-8") as file:
@@ -134,14 +134,15 @@ class TableBackend(Backend):
             self._end = weakref.finalize(self, table.close)
 
     @classmethod
-    def discard(cls, path: Path, options: Any) -> None:
+    def discard(cls, path: Path) -> None:
         """Drop the table. Where the engine cannot be reached, the next build drops it."""
         try:
             place = cls._read(path)
-        except (OSError, GalleryError):
+            options = cls.Options.model_validate(place.options)
+        except (OSError, ValueError, GalleryError):
             return  # cut off while it was written: the note of the builder knows the table
         table = cls.table(options, place.table, place.dim)
-        draft = Draft.of(cls.name, table.name, options.model_dump(mode="json"))
+        draft = Draft.of(cls.name, table.name, place.options)
         _abandon(table, draft)
 
     def search(
@@ -185,6 +186,20 @@ class TableBackend(Backend):
                 positions = np.take_along_axis(positions, order, 1)
                 return scores[:, :k], positions[:, :k]
             size = min(4 * size, largest)
+
+    @property
+    def reconstructs(self) -> bool:
+        return self._table.reconstructs
+
+    def reconstruct(self, positions: np.ndarray) -> np.ndarray:
+        if not self.reconstructs:
+            return super().reconstruct(positions)
+        distinct, places = np.unique(positions, return_inverse=True)
+        found = np.empty((len(distinct), self.dim), np.float32)
+        for start in range(0, len(distinct), self._table.rows):
+            part = slice(start, start + self._table.rows)
+            found[part] = self._ask(self._table, self._table.vectors, distinct[part])
+        return found[places]
 
     def __len__(self) -> int:
         return self._count

@@ -42,7 +42,8 @@ class VectorTable(ABC, Generic[OptionsT]):
         secrets: the environment's variables whose values no message may hold.
         ordered: whether ``nearest`` gives equal scores in the order of positions, all of them.
         most: the largest k of ``nearest``, if there is one.
-        rows: how many vectors ``insert`` is given at most.
+        rows: how many vectors ``insert`` is given, and ``vectors`` is asked for, at most.
+        reconstructs: whether ``vectors`` gives back what ``insert`` was given.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = ()
@@ -50,6 +51,7 @@ class VectorTable(ABC, Generic[OptionsT]):
     ordered: ClassVar[bool] = False
     most: ClassVar[int | None] = None
     rows: ClassVar[int] = 1 << 16
+    reconstructs: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, name: str, dim: int) -> None:
         self.options = options
@@ -84,6 +86,11 @@ class VectorTable(ABC, Generic[OptionsT]):
         Where fewer are found, the rest has −inf and −1. ``among`` is given only to a backend that
         ``filters``.
         """
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors at distinct positions, ascending: (n, dim) float32. Of one that
+        ``reconstructs``; where it does not, the gallery keeps a file of them."""
+        raise NotImplementedError
 
     @abstractmethod
     def drop(self) -> None:

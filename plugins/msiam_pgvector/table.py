@@ -37,6 +37,7 @@ class PgvectorTable(VectorTable[PgvectorOptions]):
     failures = (psycopg.Error,)
     secrets = ("PGPASSWORD",)
     ordered = True
+    reconstructs = True
 
     def __init__(self, options: PgvectorOptions, name: str, dim: int) -> None:
         super().__init__(options, name, dim)
@@ -156,6 +157,19 @@ class PgvectorTable(VectorTable[PgvectorOptions]):
         positions[number, place] = rows[:, 1]
         scores[number, place] = -rows[:, 2]
         return scores, positions
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        text = "SELECT vector FROM {} WHERE position = ANY(%s) ORDER BY position"
+        with (
+            self._lock,
+            self._connect().transaction() as transaction,
+            transaction.connection.cursor(binary=True) as cursor,
+        ):
+            cursor.execute(sql.SQL(text).format(self._name), (positions.tolist(),))
+            found = [vector.to_numpy() for (vector,) in cursor]
+        if len(found) != len(positions):
+            raise psycopg.DataError(f"has {len(found)} of the {len(positions)} vectors asked for")
+        return np.array(found, np.float32).reshape(-1, self.dim)
 
     def drop(self) -> None:
         connection = self._connect()

@@ -26,7 +26,7 @@ def test_the_manifest_says_what_the_gallery_is(toy, tmp_path):
     assert found.fingerprint == "made by toy"
     assert found.run == "../../run" and gallery.run == tmp_path / "run"
     assert found.root is None and gallery.root is None
-    for stored in (found.catalogue, found.index):
+    for stored in found.files:
         assert (folder / stored.name).stat().st_size == stored.size
     assert toy.files(folder) == toy.WHOLE
 

@@ -15,7 +15,7 @@ from forked import end, start
 
 from msiam.errors import GalleryError
 from msiam.gallery.gallery import Gallery
-from msiam.gallery.manifest import writing
+from msiam.gallery.writing import writing
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msiam.errors import GalleryError, PluginError, RecipeError
 from msiam.gallery.building import Embedder
 from msiam.gallery.gallery import Gallery
-from msiam.gallery.manifest import Manifest, commit
+from msiam.gallery.manifest import Manifest
 from msiam.gallery.searching import Hit
+from msiam.gallery.writing import commit
 from msiam.towers.model import Model
 
 ROWS = [
@@ -126,6 +127,7 @@ def test_a_column_that_the_model_has_not(gallery):
         (np.zeros((2, 3)), r"gallery: vectors to search: found shape \(2, 3\), and \(n, 16\)"),
         (np.zeros(16), r"found shape \(16,\)"),
         (np.full((1, 16), np.nan), "row 0 holds NaN"),
+        (np.eye(3, 16) * [[1], [0], [1]], "row 1 is zero, which is near nothing"),
     ],
 )
 def test_wrong_vectors(gallery, vectors, message):
@@ -147,6 +149,51 @@ def test_vectors_find_what_brute_force_finds(toy, tmp_path_factory, count, queri
     best = np.argsort(-(asked @ vectors.T), axis=1)[:, :k]
     assert [[hit.id for hit in hits] for hits in found] == best.astype(str).tolist()
     assert [[hit.record["n"] for hit in hits] for hits in found] == best.tolist()
+
+
+#: Exact with and without a filter of its own; one that loses much, with whole vectors and without.
+FACTORIES = ["Flat", "IVF8,Flat", "HNSW4", "IVF8,PQ4x4fs", "IVF8,PQ4x4fs,RFlat"]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_among_some_records_and_when_asked_for_it_is_exact_whatever_the_index(
+    toy, tmp_path, factory
+):
+    rows = [{"text": f"text {n}"} for n in range(300)]
+    Gallery.build(toy.Toy(), rows, "text", tmp_path / "g", options={"factory": factory})
+    gallery = Gallery.open(tmp_path / "g")
+    vectors = np.stack([toy.unit(row["text"]) for row in rows])
+    queries = np.random.default_rng(1).normal(size=(30, 16)).astype(np.float32)
+    products = queries @ vectors.T
+    for share in (1, 0.5, 0.02, 0):
+        among = np.random.default_rng(2).random(300) < share
+        kept = np.where(among, products, -np.inf)
+        best = np.argsort(-kept, axis=1)[:, :5]
+        true = np.take_along_axis(kept, best, 1)
+        for some in (slice(None), slice(1)):  # few and many queries go different ways
+            scores, positions = gallery.nearest(queries[some], 5, among=among)
+            np.testing.assert_allclose(scores, true[some], atol=1e-5)
+            np.testing.assert_array_equal(positions, np.where(np.isinf(true), -1, best)[some])
+    best = np.argsort(-products, axis=1)[:, :5]
+    assert (gallery.nearest(queries, 5, exact=True)[1] == best).all()
+    np.testing.assert_array_equal(gallery.vectors(np.array([7, 3, 3])), vectors[[7, 3, 3]])
+    np.testing.assert_array_equal(np.concatenate(list(gallery.all_vectors())), vectors)
+    kept_raw = len(list((tmp_path / "g").glob("vectors-*")))
+    assert kept_raw == (factory == "IVF8,PQ4x4fs")
+
+
+@pytest.mark.parametrize("among", [np.ones(2, bool), np.ones(3, int), [True] * 4])
+def test_a_wrong_mask(gallery, toy, among):
+    with pytest.raises(GalleryError, match=r"among: found .*, and bool \(3,\) is right"):
+        gallery.nearest(toy.unit("a moon")[None], 1, among=among)
+
+
+def test_records_are_found_by_their_ids_and_read_in_batches(gallery):
+    assert gallery.find(["m", "x", "h", "m"]).tolist() == [2, -1, 0, 2]
+    assert gallery.find([]).tolist() == []
+    (batch,) = gallery.batches()
+    assert batch.column("id").to_pylist() == ["h", "s", "m"]
+    assert batch.column("record").field("price").to_pylist() == [3, 5, 8]
 
 
 def test_opened_again_it_finds_the_same(gallery, toy):

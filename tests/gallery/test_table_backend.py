@@ -121,7 +121,13 @@ def test_the_file_says_where_the_table_is(tmp_path):
     saved(tmp_path / "index")
     place = json.loads((tmp_path / "index").read_text())
     (table,) = Dictionary.tables
-    assert place == {"backend": "birds", "url": "here", "table": table, "count": 100, "dim": DIM}
+    assert place == {
+        "backend": "birds",
+        "options": {"url": "here"},
+        "table": table,
+        "count": 100,
+        "dim": DIM,
+    }
     again = Birds.open(tmp_path / "index", OPTIONS)
     assert (len(again), again.dim) == (100, DIM) and notes() == []
 
@@ -129,18 +135,18 @@ def test_the_file_says_where_the_table_is(tmp_path):
 def test_discard_drops_the_table(tmp_path):
     saved(tmp_path / "one")
     saved(tmp_path / "two")
-    Birds.discard(tmp_path / "one", OPTIONS)
+    Birds.discard(tmp_path / "one")
     assert len(Dictionary.tables) == 1
     assert len(Birds.open(tmp_path / "two", OPTIONS)) == 100
-    Birds.discard(tmp_path / "one", OPTIONS)  # it is gone already
-    Birds.discard(tmp_path / "missing", OPTIONS)
+    Birds.discard(tmp_path / "one")  # it is gone already
+    Birds.discard(tmp_path / "missing")
     assert len(Dictionary.tables) == 1 and notes() == []
 
 
 def test_where_discard_cannot_the_next_build_drops_the_table(tmp_path):
     saved(tmp_path / "one")
     Dictionary.fails.add("drop")
-    Birds.discard(tmp_path / "one", OPTIONS)
+    Birds.discard(tmp_path / "one")
     assert len(Dictionary.tables) == 1
     Dictionary.fails.clear()
     index = build()

@@ -22,8 +22,8 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
     """Build, search, save and open on random unit vectors.
 
     A backend that says it is ``exact`` is compared with brute force; any other must be better
-    than chance. One that ``filters`` must find exactly the nearest among any positions; any other
-    must refuse to.
+    than chance. One that ``filters`` must find exactly the nearest among any positions, and one
+    that ``reconstructs`` must give its vectors back; any other must refuse to.
 
     Raises:
         AssertionError: the backend breaks the contract; the message says which part of it.
@@ -40,6 +40,7 @@ def check_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) 
     _check_form(*index.search(queries, COUNT + 7), k=COUNT + 7)
     _check_form(*index.search(queries[:0], K), k=K, count=0)
     _check_among(index, vectors, queries)
+    _check_reconstruct(index, vectors)
     _check_round_trip(cls, index, parsed, queries, found)
 
     def build_from(*chunks: np.ndarray) -> None:
@@ -109,6 +110,19 @@ def _check_among(index: Backend, vectors: np.ndarray, queries: np.ndarray) -> No
     _refuses("among (short)", lambda: index.search(queries, K, among=wrong))
 
 
+def _check_reconstruct(index: Backend, vectors: np.ndarray) -> None:
+    """Some in any order, one of them twice; all; none."""
+    some = np.array([COUNT - 1, 3, 3, 77])
+    if not index.reconstructs:
+        _refuses("reconstruct, which it says it does not", index.reconstruct, some)
+        return
+    for positions in (some, np.arange(COUNT), some[:0]):
+        found = index.reconstruct(positions)
+        right = found.shape == (len(positions), DIM) and found.dtype == np.float32
+        require(right, f"reconstruct gives {found.shape} {found.dtype}")
+        require(np.array_equal(found, vectors[positions]), "reconstructs other vectors")
+
+
 def _check_round_trip(
     cls: type[Backend],
     index: Backend,
@@ -122,12 +136,14 @@ def _check_round_trip(
         require(path.is_file(), "save() wrote no file where it was told to")
         again = cls.open(path, options)
         same = (len(again), again.dim, again.exact) == (len(index), index.dim, index.exact)
-        require(same, "len(), dim or exact differ after save and open")
+        same = same and (again.filters, again.reconstructs) == (index.filters, index.reconstructs)
+        require(same, "len(), dim, exact, filters or reconstructs differ after save and open")
         for before, after in zip(found, again.search(queries, K), strict=True):
             require(np.array_equal(before, after), "finds something else after save and open")
-        cls.discard(path, options)
+        _check_reconstruct(again, _unit(COUNT, seed=0))
+        cls.discard(path)
         path.unlink()
-        cls.discard(path, options)
+        cls.discard(path)
         try:
             cls.open(path, options)
         except FileNotFoundError:

@@ -110,7 +110,7 @@ def test_tables_that_are_gone(url, tmp_path):
     with pytest.raises(GalleryError, match=rf"^lancedb://{url}: table msiam_\w+: ") as caught:
         index.search(unit(1), 3)
     assert "\n" not in str(caught.value)
-    LanceBackend.discard(tmp_path / "index", options(url=url))
+    LanceBackend.discard(tmp_path / "index")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
@@ -147,5 +147,5 @@ def test_what_a_killed_builder_left_is_dropped_by_the_next_and_nothing_else(url,
     assert len(tables(url)) == len(before) + 1 and set(before) < set(tables(url))
     again = LanceBackend.open(tmp_path / "old", options(url=url))
     assert again.search(unit(1), 1)[1].tolist() == [[0]]
-    LanceBackend.discard(tmp_path / "new", options(url=url))
+    LanceBackend.discard(tmp_path / "new")
     assert tables(url) == before

@@ -102,7 +102,7 @@ def test_an_index_gives_as_many_as_are_wanted_though_that_is_more_than_its_candi
         assert (index.search(unit(2, seed=3), k)[1] >= 0).all()
     # What one search asked for holds for no other.
     assert index._table._connect().execute("SHOW hnsw.ef_search").fetchone() == ("10",)
-    PgvectorBackend.discard(tmp_path / "index", options(server))
+    PgvectorBackend.discard(tmp_path / "index")
 
 
 def test_an_index_is_used_unless_some_positions_are_asked_for(server, tmp_path):
@@ -126,7 +126,7 @@ def test_an_index_is_used_unless_some_positions_are_asked_for(server, tmp_path):
     assert scans() == 3
     index.search(unit(3), 5, among=np.arange(8000) < 100)
     assert scans() == 3
-    PgvectorBackend.discard(tmp_path / "index", options(server))
+    PgvectorBackend.discard(tmp_path / "index")
 
 
 def test_vectors_wider_than_an_index_takes_are_refused(server):
@@ -145,7 +145,7 @@ def test_nobody_sees_a_table_before_it_is_saved_and_unsaved_it_is_gone(server, t
     index = build(server, unit(50))
     index.save(tmp_path / "index")
     assert len(server.tables()) == len(before) + 1
-    PgvectorBackend.discard(tmp_path / "index", options(server))
+    PgvectorBackend.discard(tmp_path / "index")
     assert server.tables() == before
 
 
@@ -189,7 +189,7 @@ def test_names_are_quoted(server, tmp_path):
     index.save(tmp_path / "index")
     again = PgvectorBackend.open(tmp_path / "index", where)
     assert again.search(unit(20)[3:4], 1)[1].tolist() == [[3]]
-    PgvectorBackend.discard(tmp_path / "index", where)
+    PgvectorBackend.discard(tmp_path / "index")
 
 
 def test_a_schema_that_is_not_there(server):
