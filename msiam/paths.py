@@ -170,3 +170,11 @@ def _no_room(error: Exception) -> str | None:
     rust = _RUST.search(str(error))
     number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
     return os.strerror(number) if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name; any text may be asked about."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a character that none has
+        return False

@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.table import Table
 
 from msiam.cli.console import output, print_json
+from msiam.errors import RecipeError
 
 if TYPE_CHECKING:
-    from msiam.gallery.searching import Hit
+    from msiam.gallery.searchable import Hit, SearchOptions
     from msiam.towers.inference import Precision
 
 
 def search(
     gallery: Annotated[Path, typer.Argument(help="A gallery's folder.")],
-    queries: Annotated[list[str], typer.Argument(help="Texts, or pictures' files.")],
+    queries: Annotated[list[str] | None, typer.Argument(help="Texts, or pictures' files.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many records a query.")] = 10,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Search with a record; may be given several times."),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="Search with vectors, (q, dim).")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILTER", help="Only such records: \"price < 50 and colour = 'Blue'\""
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(metavar="SCORE", help="Only from this score on; run: the run's threshold."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Only the best record of each value of a column."),
+    ] = None,
+    exclude: Annotated[
+        bool, typer.Option("--exclude", help="Leave out records that are the query itself.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Go through all vectors, whatever the index.")
+    ] = False,
     column: Annotated[
         str | None,
         typer.Option(
@@ -34,28 +62,65 @@ def search(
     ] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
-    """Find what is nearest to each query: texts or pictures, whichever the towers read."""
-    from msiam.run import open_gallery
+    """Find what is nearest to each query: texts or pictures, whichever the towers read.
 
-    opened = open_gallery(gallery, run)
-    found = opened.search(queries, k=k, column=column, precision=cast("Precision", precision))
-    assert opened.model is not None  # open_gallery has brought it
-    columns = list(dict.fromkeys([opened.manifest.column, *opened.model.columns]))
+    --like and --vectors search with what is embedded already.
+    """
+    if not (queries or like or vectors):
+        raise RecipeError("nothing to search with; give queries, --like ID or --vectors FILE.npy")
+    options: SearchOptions = {
+        "where": where, "threshold": _threshold(threshold), "group": group, "exact": exact
+    }  # fmt: skip
+    if queries or options["threshold"] == "run":
+        from msiam.run import open_gallery
+
+        opened = open_gallery(gallery, run)
+    else:
+        from msiam.gallery.gallery import Gallery
+
+        opened = Gallery.open(gallery)
+    found: list[tuple[str, str | int, list[Hit]]] = []
+    if queries:
+        hits = opened.search(
+            queries, k, column=column, precision=cast("Precision", precision), exclude=exclude,
+            **options,
+        )  # fmt: skip
+        found += [("query", query, of) for query, of in zip(queries, hits, strict=True)]
+    if like:
+        hits = opened.search_ids(like, k, **options)
+        found += [("like", id, of) for id, of in zip(like, hits, strict=True)]
+    if vectors is not None:
+        from msiam.gallery.query_file import read_vectors
+
+        hits = opened.search_vectors(read_vectors(vectors, opened.dim), k, **options)
+        found += [("row", row, of) for row, of in enumerate(hits)]
     if json:
         print_json(
-            [
-                {"query": query, "hits": [dataclasses.asdict(hit) for hit in hits]}
-                for query, hits in zip(queries, found, strict=True)
-            ]
+            [{kind: of, "hits": [dataclasses.asdict(h) for h in best]} for kind, of, best in found]
         )
         return
-    for query, hits in zip(queries, found, strict=True):
-        print_hits(query, hits, columns)
+    models = opened.model.columns if opened.model is not None else {}
+    columns = list(dict.fromkeys([opened.manifest.column, *models]))
+    for kind, of, best in found:
+        print_hits(shortened(f"{of}" if kind == "query" else f"{kind} {of}", 500), best, columns)
+
+
+def _threshold(text: str | None) -> float | Literal["run"] | None:
+    if text is None or text == "run":
+        return cast("Literal['run'] | None", text)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RecipeError(f"--threshold: found '{text}'; give a number, or run") from error
 
 
 def print_hits(query: str, hits: list[Hit], columns: list[str]) -> None:
     """One query's records: score, id, and those of the model's columns that the records have."""
     output.print(query, style="bold", soft_wrap=True)
+    if not hits:
+        output.print("no record")
+        output.print()
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("score", justify="right")
     table.add_column("id", overflow="fold")

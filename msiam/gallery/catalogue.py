@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msiam.errors import GalleryError
+from msiam.gallery.arrays import integers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,11 +156,6 @@ def common_type(kinds: list[pa.StructType]) -> pa.StructType:
                 ) from error
             found[field.name] = both.field(0)
     return pa.struct(list(found.values()))
-
-
-def integers(values: np.ndarray) -> pa.Array:
-    """An int64 array of Arrow's. ``pa.array`` would import pandas first, for half a second."""
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

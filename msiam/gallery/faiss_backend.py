@@ -95,6 +95,10 @@ class FaissBackend(Backend):
             raise
         return cls(index, file)
 
+    def tell(self, options: FaissOptions) -> None:
+        """Search with these parameters from now on; what they leave open stays as it is."""
+        set_search(self._index, options)
+
     def save(self, path: Path) -> None:
         if self._file is None:
             write_file(self._index, path)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msiam.errors import GalleryError
-from msiam.gallery.backend import as_vectors
 from msiam.gallery.building import Embedder, Progress, build_gallery
 from msiam.gallery.manifest import MANIFEST, Manifest
+from msiam.gallery.reindexing import reindex
 from msiam.gallery.searching import Searching
 from msiam.gallery.segments import Segments
 from msiam.gallery.stored import REMEDY
@@ -161,14 +161,7 @@ class Gallery(Searching):
             GalleryError: vectors of another width, of zero, or with NaN in them; k less than 1;
                 ``among`` of another length.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise GalleryError(f"k: found {k!r}; the number of hits must be 1 or more")
-        queries = as_vectors(vectors, self.dim, f"{self.folder}: vectors to search")
-        zero = np.flatnonzero(~queries.any(axis=1))
-        if len(zero):
-            raise GalleryError(
-                f"{self.folder}: vectors to search: row {zero[0]} is zero, which is near nothing"
-            )
+        queries = self.checked(vectors, k)
         return self._segments.nearest(queries, min(int(k), len(self)), among, exact)
 
     def vectors(self, positions: np.ndarray) -> np.ndarray:
@@ -185,6 +178,11 @@ class Gallery(Searching):
         ids, records = (column.to_pylist() for column in found.columns)
         return list(zip(ids, records, strict=True))
 
+    @property
+    def record_type(self) -> pa.StructType:
+        """The columns of records, with types that hold those of all."""
+        return self._segments.type
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All records, in batches of Arrow, in the order of positions.
 
@@ -196,6 +194,19 @@ class Gallery(Searching):
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """The position of each id, (n,) int64; −1 where there is no such record."""
         return self._segments.find(ids)
+
+    def reindex(self, options: Any) -> None:
+        """Write all records anew, with an index of other options. Nothing is embedded again.
+
+        Raises:
+            GalleryError: another process is writing it; the backend refuses the options.
+            RecipeError: the backend has no such option.
+            RunError: the disk is full. The gallery is then as it was before.
+        """
+        told = options if isinstance(options, Mapping) else options.model_dump(exclude_none=True)
+        reindex(self.folder, dict(told))
+        fresh = Gallery.open(self.folder)
+        self.manifest, self._segments = fresh.manifest, fresh._segments
 
 
 def _absolute(path: str | None, folder: Path) -> Path | None:

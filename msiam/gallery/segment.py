@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from msiam.errors import GalleryError
+from msiam.gallery.arrays import integers
 from msiam.gallery.backend import Backend, as_mask
-from msiam.gallery.catalogue import Catalogue, integers
+from msiam.gallery.catalogue import Catalogue
 from msiam.gallery.exact import Found, nearest_among, nothing
 from msiam.gallery.manifest import SegmentFiles
 from msiam.gallery.stored import REMEDY

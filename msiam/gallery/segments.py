@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from msiam.gallery.arrays import integers
 from msiam.gallery.backend import Backend, as_mask
-from msiam.gallery.catalogue import common_type, conformed, integers
+from msiam.gallery.catalogue import common_type, conformed
 from msiam.gallery.exact import Found, merged, nothing
 from msiam.gallery.manifest import Manifest
 from msiam.gallery.segment import Segment

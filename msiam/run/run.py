@@ -179,6 +179,8 @@ def load(folder: str | Path) -> Run:
 def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
     """Open a gallery with the model that made it: ``run``, or where it was built from.
 
+    A run's decision threshold comes with it.
+
     Raises:
         GalleryError: no gallery, a damaged one, or one that another model made.
         RunError: the run it was built from is not there any more.
@@ -189,7 +191,10 @@ def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
         raise RunError(f"{folder}: was built from a model alone; name its run with --run")
     if not place.is_dir():
         raise RunError(f"{folder}: its run is not at {place}; name it with --run")
-    return gallery.attach(load(place).model)
+    opened = load(place)
+    if opened.calibration is not None:
+        gallery.threshold = opened.calibration.threshold
+    return gallery.attach(opened.model)
 
 
 def check_rows(place: RunFolder, parts: Parts, instead: str) -> None:

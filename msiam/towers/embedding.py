@@ -37,14 +37,6 @@ def located(item: Any, root: Path | None, encoder: Encoder) -> Any:
     return item
 
 
-def is_file(name: str) -> bool:
-    """Whether there is a file of that name; any text may be asked about."""
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # longer than a name can be, or with a character that none has
-        return False
-
-
 def embed_features(
     tower: Tower,
     features: Sequence[np.ndarray],

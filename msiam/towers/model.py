@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from msiam.errors import DataError, ModelError, RecipeError, one_of
+from msiam.paths import is_file
 from msiam.towers import storage
-from msiam.towers.embedding import Progress, embed_items, is_file
+from msiam.towers.embedding import Progress, embed_items
 from msiam.towers.encoder import Batch, Encoder, add_weights
 from msiam.towers.follower import Follower, follower
 from msiam.towers.inference import EXACT, How, Precision
