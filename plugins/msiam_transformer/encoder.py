@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
 from msiam import Encoder, Options, Rejected, errors, text_of
-from msiam_transformer import fresh, packed, pretrained
+from msiam_transformer import fresh, packed, pretrained, varlen
 from msiam_transformer.pooling import pool
 
 
@@ -166,24 +166,43 @@ class TransformerEncoder(Encoder):
         if not self._packs(tokens):
             states = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
             vectors = pool(self._pooling, states, mask)
-        else:
+        elif tokens.device.type == "cpu":
             flat, places, runs, order = packed.pack(tokens, mask)
             states = packed.run(self.model, flat, places + self._first_place, runs)
             pooled = [pool(self._pooling, part) for part in packed.unpack(states, runs)]
             vectors = torch.cat(pooled)[order.argsort()]
+        else:
+            vectors = self._forward_on_gpu(tokens, mask, self._half(tokens.device))
         # The weights' own precision again: what comes behind has it, too.
         return vectors.to(self.model.dtype)
 
+    def _forward_on_gpu(self, tokens: Tensor, mask: Tensor, half: torch.dtype) -> Tensor:
+        """The layers over real tokens alone; each text's states are padded to be pooled."""
+        real = mask.bool()
+        places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)[real][None]
+        ends = varlen.Ends(mask, half)
+        states = packed.run(self.model, tokens[real][None], places + self._first_place, ends)
+        padded = states.new_zeros(*mask.shape, states.shape[-1]).index_put((real,), states)
+        return pool(self._pooling, padded, mask)
+
     def _packs(self, states: Tensor) -> bool:
-        return self._first_place is not None and states.device.type == "cpu"
+        """Whether a batch with these tokens or states is packed."""
+        if self._first_place is None or states.device.type == "cpu":
+            return self._first_place is not None
+        half = self._half(states.device)
+        drops = self.training and self.options.attention_dropout != 0
+        return half is not None and not drops and varlen.works(states.device, half)
+
+    def _half(self, device: torch.device) -> torch.dtype | None:
+        return varlen.half_of(device, self.model.dtype)
 
     def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor]:
         """The states of each text's tokens, (tokens, d)."""
         lengths = batch["attention_mask"].sum(1)
         if not self._packs(states):
             return [row[:length] for row, length in zip(states, lengths.tolist(), strict=True)]
-        lengths, order = lengths.sort(stable=True)  # as they are packed
-        parts = states[0].split(lengths.tolist())
+        order = self._order(lengths)
+        parts = states[0].split(lengths[order].tolist())
         return [parts[place] for place in order.argsort().tolist()]
 
     def join_states(self, states: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -193,9 +212,14 @@ class TransformerEncoder(Encoder):
         mask = (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).long()
         stand_in = {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
         if self._packs(states[0]):
-            order = lengths.argsort(stable=True)
-            return stand_in, torch.cat([states[place] for place in order.tolist()])[None]
+            return stand_in, torch.cat([states[n] for n in self._order(lengths).tolist()])[None]
         return stand_in, nn.utils.rnn.pad_sequence(list(states), batch_first=True)
+
+    def _order(self, lengths: Tensor) -> Tensor:
+        """In which texts of these lengths are packed: on a CPU by length."""
+        if lengths.device.type == "cpu":
+            return lengths.argsort(stable=True)
+        return torch.arange(len(lengths), device=lengths.device)
 
     def layers(self) -> Sequence[nn.Module]:
         number = getattr(self.model.config, "num_hidden_layers", None)

@@ -2,7 +2,7 @@
 
 Attention goes by blocks of short texts of like length, otherwise by runs of texts of one length,
 each a plain batch. It is computed in float32 even where the rest is bfloat16, which makes it faster
-on a CPU, and never worse.
+on a CPU, and never worse. (On a GPU one kernel takes texts of any lengths: ``varlen``.)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from msiam_transformer import varlen
 from msiam_transformer.attention import Attention, Blocks, Runs
 
 NAME = "msiam_packed"
@@ -62,7 +63,7 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    sealed: Sealed | None = None,
+    sealed: Sealed | varlen.Ends | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -70,9 +71,9 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention of packed texts, each to itself alone: (1, heads, N, d) to (1, N, heads, d).
 
-    Without runs it is the attention that transformers takes for padded texts.
-
     Args:
+        sealed: how the texts are laid out; None: they are padded, and attention is what
+            transformers takes for these.
         sliding_window: a token attends to those that are fewer places away; None: to all.
     """
     if sealed is None:
@@ -81,6 +82,8 @@ def attend(
         )
     states = query, key, value
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(sealed, varlen.Ends):
+        return varlen.attend(*states, sealed, scale, sliding_window), None
     seen = sliding_window is None or sealed.longest <= sliding_window
     of_like_shape = query.shape == key.shape == value.shape and query.device.type == "cpu"
     if seen and of_like_shape and (dropout or sealed.longest <= SHORT):
@@ -167,7 +170,8 @@ def first_place(model: PreTrainedModel) -> int | None:
     return None
 
 
-def run(model: PreTrainedModel, tokens: Tensor, places: Tensor, runs: Runs) -> Tensor:
+def run(model: PreTrainedModel, tokens: Tensor, places: Tensor, laid: Runs | varlen.Ends) -> Tensor:
     """The states of packed tokens: (N, d)."""
-    found = model(input_ids=tokens, position_ids=places, sealed=Sealed(runs))
+    sealed = laid if isinstance(laid, varlen.Ends) else Sealed(laid)
+    found = model(input_ids=tokens, position_ids=places, sealed=sealed)
     return found.last_hidden_state[0]
