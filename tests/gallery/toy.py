@@ -117,9 +117,11 @@ def die(folder, step):
 
 
 def serve():
-    import msiam.data.sources
-    import msiam.gallery.faiss_backend  # noqa: F401 (imported here once, for every process)
+    import tempfile
 
+    # All that a build imports is imported here once, for every process.
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder) / "first", 0)
     forked.serve({"loop": loop, "die": die})
 
 
