@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from msiam.evaluation.evaluator import Embedded as Embedded
     from msiam.evaluation.evaluator import Evaluator as Evaluator
     from msiam.evaluation.evaluator import Result as Result
+    from msiam.evaluation.verdict import Verdict as Verdict
     from msiam.gallery.backend import Backend as Backend
     from msiam.gallery.gallery import Gallery as Gallery
     from msiam.gallery.table_backend import TableBackend as TableBackend
@@ -58,6 +59,7 @@ _HOME = {
     "Targets": "msiam.losses.base",
     "Tower": "msiam.towers.tower",
     "VectorTable": "msiam.gallery.vector_table",
+    "Verdict": "msiam.evaluation.verdict",
     "errors": "msiam.errors",
     "hookimpl": "msiam.registry.hookspecs",
     "load": "msiam.run",

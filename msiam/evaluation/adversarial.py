@@ -18,10 +18,10 @@ from msiam.evaluation.adversaries import (
 )
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
-from msiam.evaluation.findings import Mistake
 from msiam.evaluation.pairs import Pairs, find_pairs
 from msiam.evaluation.pictures import from_pixels
 from msiam.evaluation.roc import Roc, wilson_interval
+from msiam.evaluation.verdict import Verdict
 from msiam.registry.options import Options
 
 
@@ -155,9 +155,9 @@ def _headline(metrics: Mapping[str, float], curves: Mapping[str, Any]) -> str:
 
 def _shown(
     embedded: Embedded, pairs: Decisions, attacked: Mapping[str, list[Attacked]]
-) -> dict[str, list[Mistake]]:
+) -> dict[str, list[Verdict]]:
     """Decisions that an attack turned, each at the smallest change that did."""
-    cards: dict[str, list[Mistake]] = {}
+    cards: dict[str, list[Verdict]] = {}
     for name, by_size in attacked.items():
         if name.startswith("fgsm"):
             continue
@@ -172,7 +172,7 @@ def _shown(
     return cards
 
 
-def _card(embedded: Embedded, pairs: Decisions, pair: int, found: Attacked) -> Mistake:
+def _card(embedded: Embedded, pairs: Decisions, pair: int, found: Attacked) -> Verdict:
     column, other = pairs.column, pairs.others_column[pair]
     own, others = (embedded.values[embedded.towers[c]] for c in (column, other))
     changed = found.turned[pair]
@@ -182,7 +182,7 @@ def _card(embedded: Embedded, pairs: Decisions, pair: int, found: Attacked) -> M
         f"compared with ({other})": others[pairs.others[pair]],
     }
     was, now = ("same", "different") if pairs.same[pair] else ("different", "same")
-    return Mistake(
+    return Verdict(
         items,
         said=f"Said {now} at score {found.scores[pair]:.3f}, after a change of {found.size:g}",
         truth=f"before it, {was} at {pairs.scores[pair]:.3f}, with the threshold at "

@@ -16,7 +16,7 @@ from msiam.registry.options import Options
 if TYPE_CHECKING:
     from msiam.data.examples import Examples
     from msiam.evaluation.calibration import Calibration
-    from msiam.evaluation.findings import Mistake
+    from msiam.evaluation.verdict import Verdict
     from msiam.towers.model import Model
 
 
@@ -104,7 +104,7 @@ class Result:
     metrics: dict[str, float]
     curves: dict[str, Any] = field(default_factory=dict)
     headline: str = ""
-    shown: dict[str, list[Mistake]] = field(default_factory=dict)
+    shown: dict[str, list[Verdict]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
 
 

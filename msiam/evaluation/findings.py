@@ -12,32 +12,12 @@ from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.directions import Direction, directions, tie
 from msiam.evaluation.evaluator import Decision, Embedded, percent
 from msiam.evaluation.pairs import Pairs, find_pairs
+from msiam.evaluation.verdict import Verdict
 from msiam.evaluation.words import READ, effects_on
 
 #: By tower, its raw items by number (``Items.values``).
 Values = Mapping[str, Sequence[Any]]
 BLOCK = 256  # queries at a time
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Something the model got wrong.
-
-    Attributes:
-        items: heading -> raw item, shown side by side.
-        said: what the model said, as a clause; the report goes on with a semicolon.
-        truth: what is right, as a clause.
-        score: the similarity that misled it.
-        probability: how sure it was of what it said, 0 to 1; None where nothing is calibrated.
-        row: the row in the source table, from 0.
-    """
-
-    items: dict[str, Any]
-    said: str
-    truth: str
-    score: float
-    probability: float | None = None
-    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,12 +105,12 @@ def most_confident_mistakes(
     values: Values,
     n: int = 8,
     words: tuple[str, str] = ("same", "different"),
-) -> list[Mistake]:
+) -> list[Verdict]:
     """The pairs that the calibration is surest about, of those that it judges wrongly.
 
     ``words``: what a pair is called that belongs together, and one that does not.
     """
-    found: list[tuple[float, Mistake]] = []
+    found: list[tuple[float, Verdict]] = []
     for pairs in find_pairs(embedded):
         scores = pairs.scores(embedded)
         said = calibration.same(scores)
@@ -139,7 +119,7 @@ def most_confident_mistakes(
         wrong = np.flatnonzero(said != pairs.same)
         wrong = unordered(pairs, wrong[np.argsort(-sure[wrong], kind="stable")])
         for i in wrong[:n]:
-            mistake = Mistake(
+            mistake = Verdict(
                 pair_items(pairs, i, embedded, values),
                 said=f"Said {words[0] if said[i] else words[1]}, {percent(sure[i])} sure, at score "
                 f"{scores[i]:.3f}",
@@ -177,7 +157,7 @@ def said_of_them(word: str) -> str:
 
 def most_confident_wrong_answers(
     embedded: Embedded, values: Values, n: int = 8, classes: Sequence[str] = ()
-) -> list[Mistake]:
+) -> list[Verdict]:
     """The searches whose first answer is wrong by the widest margin over the best right one.
 
     Each direction has an equal share of them. ``classes``: by number their names, if there are any.
@@ -192,7 +172,7 @@ def most_confident_wrong_answers(
 
 def _wrong_answers(
     direction: Direction, embedded: Embedded, values: Values, n: int, classes: Sequence[str]
-) -> list[Mistake]:
+) -> list[Verdict]:
     count = len(direction.queries)
     margin = np.empty(count)
     for index, scores in direction.blocks(embedded, BLOCK):
@@ -219,7 +199,7 @@ def _wrong_answers(
             answer = f"one of class {other}"
             best = f"the nearest of its own class {own}"
         mistakes.append(
-            Mistake(
+            Verdict(
                 items,
                 said=f"Answered with {answer}, score {scores[wrong]:.3f}",
                 truth=f"{best} has {scores[right]:.3f} and rank {rank:,}",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msiam.evaluation.embedding_map import EmbeddingMap
-from msiam.evaluation.findings import Grid, Mistake, Search
-from msiam.evaluation.sample_pairs import SamplePair
+from msiam.evaluation.findings import Grid, Search
+from msiam.evaluation.verdict import Verdict
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
@@ -47,10 +47,10 @@ class ReportData:
     history: list[dict[str, Any]] = field(default_factory=list)
     watched: str = ""
     notes: list[str] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
-    pairs: list[SamplePair] = field(default_factory=list)
+    mistakes: list[Verdict] = field(default_factory=list)
+    pairs: list[Verdict] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
-    shown: dict[str, list[Mistake]] = field(default_factory=dict)
+    shown: dict[str, list[Verdict]] = field(default_factory=dict)
     grids: list[Grid] = field(default_factory=list)
     map: EmbeddingMap | None = None
 
@@ -93,7 +93,11 @@ def render(report: ReportData) -> str:
         show=pictures.show,
         show_words=pictures.show_words,
         is_picture=pictures.is_picture,
-        cards={"Most confident mistakes": report.mistakes, **report.shown},
+        cards={
+            "Sample pairs": report.pairs,
+            "Most confident mistakes": report.mistakes,
+            **report.shown,
+        },
         drawn_map=map_plot.draw_map(report.map) if report.map else "",
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
@@ -119,6 +123,9 @@ def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
         )
         parts.setdefault(direction.replace("_to_", " → "), []).append(line)
     everywhere = parts.pop("", [])
+    if len(parts) == 1:  # what there is of one direction needs not be said of all
+        (lines,) = parts.values()
+        everywhere = [line for line in everywhere if line not in lines]
     if everywhere:
         parts["all directions" if parts else ""] = everywhere
     return parts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,28 +11,8 @@ from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, percent
 from msiam.evaluation.findings import Values, pair_items, said_of_them, unordered
 from msiam.evaluation.pairs import Pairs, find_pairs
+from msiam.evaluation.verdict import Verdict
 from msiam.evaluation.words import READ, effects_on
-
-
-@dataclass(frozen=True)
-class SamplePair:
-    """A pair and the decision on it.
-
-    Attributes:
-        items: heading -> raw item.
-        said: what the model said, as a clause.
-        truth: what is right, as a clause.
-        right: whether these agree.
-        row: the row in the source table, from 0.
-        effects: heading of a text -> its words, and what each adds to the similarity.
-    """
-
-    items: dict[str, Any]
-    said: str
-    truth: str
-    right: bool
-    row: int
-    effects: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
 
 def sample_pairs(
@@ -43,7 +22,7 @@ def sample_pairs(
     n: int = 6,
     words: tuple[str, str] = ("same", "different"),
     seed: int = 0,
-) -> list[SamplePair]:
+) -> list[Verdict]:
     """``n`` pairs, of those that belong together and of each kind that does not alike many.
 
     ``words``: what a pair is called that belongs together, and one that does not.
@@ -70,7 +49,7 @@ def _judged(
     words: tuple[str, str],
     pairs: Pairs,
     place: int,
-) -> SamplePair:
+) -> Verdict:
     items = pair_items(pairs, place, embedded, values)
     vectors = [
         embedded.of(column)[numbers[place]]
@@ -80,13 +59,15 @@ def _judged(
     said = bool(calibration.same(score)[0])
     probability = float(calibration.probability(score)[0])
     same = bool(pairs.same[place])
-    return SamplePair(
+    return Verdict(
         items,
         said=f"Said {words[0] if said else words[1]}, "
         f"{percent(probability if said else 1 - probability)} sure, at score {score[0]:.3f}",
         truth=f"they are {said_of_them(words[0] if same else words[1])}",
-        right=said == same,
+        score=float(score[0]),
+        probability=probability if said else 1 - probability,
         row=int(embedded.examples.rows[pairs.examples[place]]),
+        right=said == same,
         effects=_effects(embedded, pairs.columns, items, vectors),
     )
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from msiam.evaluation.embedding_map import embedding_map
 from msiam.evaluation.findings import (
-    Mistake,
     grids,
     most_confident_mistakes,
     most_confident_wrong_answers,
     sample_searches,
 )
 from msiam.evaluation.report import ReportData, write_report
-from msiam.evaluation.sample_pairs import SamplePair, sample_pairs
+from msiam.evaluation.sample_pairs import sample_pairs
+from msiam.evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
     from msiam.data.parts import Parts
@@ -89,7 +89,7 @@ def _set_aside(parts: Parts) -> list[str]:
     return [f"{rows:,} rows were set aside, since they cannot be read: see rejected.csv."]
 
 
-def _pairs(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[SamplePair]:
+def _pairs(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[Verdict]:
     """Decisions on pairs, where it is these that are measured."""
     if "verification" not in found.results or run.calibration is None:
         return []
@@ -103,7 +103,7 @@ def _words(run: Run) -> tuple[str, str]:
 
 def _mistakes(
     run: Run, found: Measured, values: dict[str, list[Any]], classes: list[str]
-) -> list[Mistake]:
+) -> list[Verdict]:
     """Wrong decisions where pairs or items are labelled, or made by swapping; else answers."""
     examples = found.embedded.examples
     labelled = examples.same is not None or examples.claims is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,16 @@ from msiam_tracking.metrics import ERRORS, NEAR, OVERLAPS, Track
 
 FOUND, TRUE = (255, 70, 60), (70, 220, 90)
 RATE = 25  # frames a second
+
+
+def boxed(picture: Image.Image, found: Box, true: Sequence[float] | None) -> Image.Image:
+    """A copy with the box that was found in red, and the truth, where it is known, in green."""
+    picture = picture.copy()
+    drawn = ImageDraw.Draw(picture)
+    if true is not None and np.isfinite(true).all():
+        drawn.rectangle(_corners(true), outline=TRUE, width=2)
+    drawn.rectangle(_corners(found), outline=FOUND, width=2)
+    return picture
 
 
 class Overlay:
@@ -31,11 +42,7 @@ class Overlay:
 
     def add(self, picture: Image.Image, found: Box, true: np.ndarray | None) -> None:
         """The next frame: what was found in red, and the truth, where it is known, in green."""
-        picture = picture.copy()
-        drawn = ImageDraw.Draw(picture)
-        if true is not None and np.isfinite(true).all():
-            drawn.rectangle(_corners(true.tolist()), outline=TRUE, width=2)
-        drawn.rectangle(_corners(found), outline=FOUND, width=2)
+        picture = boxed(picture, found, None if true is None else true.tolist())
         if self._cv2 is None:
             # Few colours, so that a long film stays small.
             self._frames.append(picture.quantize(64))
@@ -74,6 +81,6 @@ def plot(tracks: dict[str, Track], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _corners(box: Box | list[float]) -> list[float]:
+def _corners(box: Sequence[float]) -> list[float]:
     x, y, w, h = box
     return [x, y, x + max(w, 1), y + max(h, 1)]

@@ -143,6 +143,11 @@ class FreshOptions(ImageOptions):
     """The options of networks that are trained from scratch."""
 
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
+    mirrored: bool = Field(
+        False,
+        description="behind training, a picture's vector is the mean of its own and of its mirror "
+        "image's, as faces are often embedded; takes twice the time, never for writing",
+    )
 
 
 class FreshEncoder(ImageEncoder):
@@ -155,6 +160,18 @@ class FreshEncoder(ImageEncoder):
     @property
     def channels(self) -> int:
         return self.options.channels
+
+    def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor] | None:
+        """None also where pictures are mirrored: the states are those of one side alone."""
+        return None if self.options.mirrored else super().split_states(states, batch)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """As every image encoder, or behind training the mean over both sides."""
+        vectors = super().forward(batch)
+        if self.training or not self.options.mirrored:
+            return vectors
+        other = super().forward({"pixels": batch["pixels"].flip(2)})
+        return (vectors + other) / 2
 
 
 def _as_channels(values: Channels) -> Tensor:

@@ -11,7 +11,6 @@ from msiam.evaluation.embedding_map import EmbeddingMap, Point
 from msiam.evaluation.findings import (
     Choice,
     Grid,
-    Mistake,
     most_confident_mistakes,
     most_confident_wrong_answers,
     sample_searches,
@@ -19,7 +18,7 @@ from msiam.evaluation.findings import (
 from msiam.evaluation.pairs import pair_scores
 from msiam.evaluation.report import Line, ReportData, number, render, table, write_report
 from msiam.evaluation.retrieval import Retrieval
-from msiam.evaluation.sample_pairs import SamplePair
+from msiam.evaluation.verdict import Verdict
 from msiam.evaluation.verification import Verification
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -116,16 +115,16 @@ def test_a_full_report_is_one_page_that_needs_nothing_else(full, tmp_path):
 def test_a_pair_stands_with_its_decision_and_what_each_word_adds():
     effects = {"one": [("red", 0.2), (EVIL, -0.1)]}
     pairs = [
-        SamplePair({"one": f"red {EVIL}", "other": "blue"}, "Said same", "they are", True, 7),
-        SamplePair({"one": f"red {EVIL}", "other": "blue"}, "Said so", "not", False, 8, effects),
+        Verdict({"one": f"red {EVIL}", "other": "blue"}, "Said same", "so", row=7, right=True),
+        Verdict({"one": f"red {EVIL}", "other": "blue"}, "Said so", "not", row=8, effects=effects),
     ]
     page = Page(render(ReportData("run", pairs=pairs[:1])))
     check_self_contained(page)
-    assert "Said same; they are ✓ row 7" in " ".join(page.text.split())
+    assert "Said same; so ✓ row 7" in " ".join(page.text.split())
     assert "Green are words" not in page.text
     page = Page(render(ReportData("run", pairs=pairs)))
     check_self_contained(page)
-    assert "Said so; not ✗ row 8" in " ".join(page.text.split())
+    assert "Said so; not. row 8" in " ".join(page.text.split())
     assert "Green are words" in page.text
     spans = [attributes.get("class") for tag, attributes in page.tags if tag == "span"]
     assert spans.count("adds") == spans.count("takes") == 1
@@ -155,7 +154,7 @@ def test_what_an_item_says_is_shown_and_not_run(full):
 
 
 def test_a_broken_picture_does_not_break_the_report():
-    mistake = Mistake({"a": b"no picture", "b": None}, "Said same", "they are different", 0.5)
+    mistake = Verdict({"a": b"no picture", "b": None}, "Said same", "they are different", 0.5)
     page = Page(render(ReportData("run", mistakes=[mistake])))
     assert "This picture cannot be shown" in page.text
     assert "None" in page.text
@@ -191,6 +190,9 @@ def test_the_table_puts_interval_and_chance_beside_the_value():
         "all directions": [Line("mrr", "0.500", "", "")],
     }
     assert list(table({"auc": 0.9, "chance/auc": 0.5})) == [""]
+    assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.5})) == ["a → a"]
+    assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.6})) == ["a → a", "all directions"]
+    assert len(table({"mrr": 0.5, "a_to_b/mrr": 0.5, "b_to_a/mrr": 0.5})) == 3
 
 
 @pytest.mark.parametrize(

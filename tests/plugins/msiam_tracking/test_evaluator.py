@@ -1,8 +1,12 @@
 """Found or not, in maps made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from msiam_tracking.evaluator import Found, wilson
+from msiam_tracking.geometry import EXEMPLAR, SEARCH
+from msiam_tracking.overlay import FOUND, TRUE
 
 from msiam import Embedded, errors
 from msiam.data.examples import Examples
@@ -26,6 +30,25 @@ def test_a_target_is_found_within_the_radius():
     assert found.metrics["chance/found"] == pytest.approx(13 / 289)
     assert "75.0 % of 4" in found.headline
     assert Found(Found.Options(radius=4)).evaluate(embedded([0, 1]), None).metrics["found"] == 0.5
+
+
+def test_pairs_are_shown_with_the_place_that_was_found_and_the_true_one():
+    pairs = embedded([0, 3])
+    crops = [np.full((SEARCH, SEARCH, 3), 9 * n, np.uint8) for n in range(4)]
+    pairs = replace(pairs, features={"t": crops})
+    near, far = Found(Found.Options()).evaluate(pairs, None).shown["Sample crops"]
+    assert (near.right, far.right) == (True, False)
+    assert near.said.startswith("Found 0 pixels") and far.said.startswith("Found 24 pixels")
+    assert (near.row, far.row) == (0, 1)
+    assert far.items["a"].size == (EXEMPLAR, EXEMPLAR)
+    pixels = np.asarray(far.items["b"])
+    assert pixels.shape == (SEARCH, SEARCH, 3) and (pixels[0, 0] == 9 * 3).all()
+    red, green = ((pixels == colour).all(2) for colour in (FOUND, TRUE))
+    columns = [np.flatnonzero(mask.any(0))[[0, -1]].mean() for mask in (red, green)]
+    assert columns[0] - columns[1] == pytest.approx(24, abs=1.5)
+    rows = [np.flatnonzero(mask.any(1))[[0, -1]].mean() for mask in (red, green)]
+    assert rows[0] == pytest.approx(rows[1], abs=1.5)
+    assert Found(Found.Options()).evaluate(embedded([0]), None).shown == {}  # there is no picture
 
 
 def test_wilson_by_hand():

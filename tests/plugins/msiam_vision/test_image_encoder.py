@@ -8,6 +8,7 @@ import pytest
 import torch
 from msiam_vision.augment import NOTHING
 from msiam_vision.image_encoder import ImageEncoder
+from msiam_vision.small_cnn import SmallCNN
 from torch import nn
 
 from msiam import Rejected
@@ -126,3 +127,24 @@ def test_a_picture_has_four_positions_where_turns_are_learnt():
     assert made.variants == 4
     assert all((np.rot90(one) == two).all() for one, two in itertools.pairwise(turned))
     assert len(made.collate(turned)["pixels"].unique(dim=0)) == 4
+
+
+def test_a_mirrored_picture_is_the_mean_of_both_its_sides():
+    made, plain = (
+        SmallCNN(SmallCNN.Options(size=32, augment=False, mirrored=mirrored))
+        for mirrored in (True, False)
+    )
+    made.fit([])
+    plain.fit([])
+    plain.load_state_dict(made.state_dict())
+    assert made.fingerprint() != plain.fingerprint()
+    both = made.collate(made.prepare([noise(), noise()[:, ::-1].copy()]))
+    made.eval(), plain.eval()
+    one, other = made(both)
+    assert torch.allclose(one, other, atol=1e-6)  # whichever side is given
+    assert torch.allclose(one, plain(both).mean(0), atol=1e-6)
+    assert not torch.allclose(one, plain(both)[0], atol=1e-3)
+    made.train(), plain.train()
+    assert torch.equal(made(both), plain(both))
+    assert made.split_states(torch.zeros(2, 3), both) is None
+    assert plain.split_states(torch.zeros(2, 3), both) is not None
