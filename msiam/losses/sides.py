@@ -76,23 +76,21 @@ def matched(embeddings: Mapping[str, Tensor], targets: Targets, pool: bool) -> l
     """
     vectors = list(embeddings.values())
     groups = [targets.groups[name] for name in embeddings]
-    same, anchors = targets.same, targets.asked(len(vectors[0]), vectors[0].device)
-    size, count = len(vectors[0]), len(vectors)
-    own = partner = torch.arange(size, device=vectors[0].device)
-    same = same if count == 2 else None  # a label is about two columns
+    size, count, device = len(vectors[0]), len(vectors), vectors[0].device
+    same = targets.same if count == 2 else None  # a label is about two columns
+    anchors = targets.asked(size, device)
     if count > 2 or (count == 2 and pool):
         vectors, groups = [torch.cat(widened(*vectors))], [torch.cat(groups)]
-        own = torch.arange(count * size, device=own.device)
-        partner = own.roll(size)
         same, anchors = (None if rows is None else rows.repeat(count) for rows in (same, anchors))
     a, b = widened(vectors[0], vectors[-1])
     both = len(vectors) == 2
+    own = None if both and same is None else torch.arange(len(a), device=device)
     pairs = Pairs(
         rows=groups[0],
         columns=groups[-1],
         both=both,
         itself=None if both else own,
-        partner=None if same is None else partner,
+        partner=None if same is None or own is None else own.roll(0 if both else size),
         same=same,
     )
     if anchors is None:

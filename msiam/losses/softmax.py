@@ -10,16 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from msiam.losses import tiles
 from msiam.losses.share import Share
-from msiam.losses.tiles import (
-    TiledSoftmaxCost,
-    exactly,
-    exp_,
-    is_even,
-    log,
-    product,
-    row_sums,
-    widened,
-)
+from msiam.losses.tiles import TiledSoftmaxCost, distinct, exactly, exp_, product, widened
 
 
 def softmax_cost(
@@ -65,21 +56,19 @@ class _SmallSoftmaxCost(torch.autograd.Function):
         a, b = widened(a, b)
         scale, r, c = scale.to(a.dtype), r.to(a.dtype), None if c is None else c.to(a.dtype)
         with exactly(a.device):
-            s = (a @ b.T).mul_(scale)
-            own, even = s.diagonal().clone(), is_even(s)
-            s.masked_fill_((ga[:, None] == gb).fill_diagonal_(False), -torch.inf)
-            if even:
-                exp_(s)
-            share, sums = _shares(s, 1, even)
-            cost, pull = r @ (sums - own), r
-            slope = share.mul_(r[:, None])
+            s = (b @ a.T).mul_(scale)  # a column for each row of a: softmax is fastest over columns
+            if not distinct(ga, gb):
+                s.masked_fill_((gb[:, None] == ga).fill_diagonal_(False), -torch.inf)
+            shares = s.log_softmax(0)
+            cost, pull = r @ shares.diagonal(), r
+            slope = exp_(shares).mul_(r)
             if c is not None:
-                share, sums = _shares(s, 0, even)
-                cost, pull = cost + c @ (sums - own), r + c
-                slope.addcmul_(share, c)
+                shares = s.log_softmax(1)
+                cost, pull = cost + c @ shares.diagonal(), r + c
+                slope.addcmul_(exp_(shares), c[:, None])
             slope.diagonal().sub_(pull)
         ctx.save_for_backward(a, b, scale, slope)
-        return cost
+        return -cost
 
     @staticmethod
     @once_differentiable
@@ -87,20 +76,7 @@ class _SmallSoftmaxCost(torch.autograd.Function):
         a, b, scale, slope = ctx.saved_tensors
         slope = slope * (scale * grads[0])
         with exactly(a.device):
-            grad_a, grad_b = slope @ b, slope.T @ a
+            grad_a, grad_b = slope.T @ b, slope @ a
             # s is linear in the scale, so that its slope is what the embeddings' slopes add up to.
             grad_scale = product(grad_a, a) / scale if ctx.needs_input_grad[2] else None
         return grad_a, grad_b, grad_scale, *[None] * 4
-
-
-def _shares(s: Tensor, dim: int, even: bool) -> tuple[Tensor, Tensor]:
-    """Each entry's share of the sum over a dimension, in new memory, and the sums' logarithms.
-
-    Args:
-        s: similarities, or where these are even their exp.
-    """
-    if not even:
-        sums = s.logsumexp(dim=dim)
-        return (s - sums.unsqueeze(dim)).exp_(), sums
-    sums = row_sums(s if dim == 1 else s.T)
-    return s / sums.unsqueeze(dim), log(sums)

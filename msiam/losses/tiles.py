@@ -57,7 +57,10 @@ def widened(*vectors: Tensor) -> tuple[Tensor, ...]:
 
     Similarities that are scaled up need more digits than bf16 has.
     """
-    wide = functools.reduce(torch.promote_types, (v.dtype for v in vectors), torch.float32)
+    types = {v.dtype for v in vectors}
+    if types == {torch.float32}:
+        return vectors
+    wide = functools.reduce(torch.promote_types, types, torch.float32)
     return tuple(v.to(wide) for v in vectors)
 
 
@@ -96,14 +99,22 @@ class Known:
         s[some] = s[some].masked_fill_(known, -torch.inf)
 
 
+def distinct(ga: Tensor, gb: Tensor) -> bool:
+    """Whether no two columns are of one group, and the first are of the groups of the rows, in order.
+
+    Then no pair off the diagonal is known. In most batches it is so, and quickly seen.
+    """
+    return torch.equal(ga, gb[: ga.shape[0]]) and len(set(gb.tolist())) == gb.shape[0]
+
+
 def matches(ga: Tensor, gb: Tensor) -> Tensor:
     """(N,) integers: how many of the M groups gb each of the N groups ga is."""
     ranked = gb.sort().values
     return torch.searchsorted(ranked, ga, right=True) - torch.searchsorted(ranked, ga)
 
 
-# For few numbers, some of torch's functions take up to fifty times as long as their work, since
-# they wake threads for it. These do not.
+# Some of torch's functions take several times as long as these: they wake threads for few numbers,
+# or go by a library that is slow on some processors.
 
 
 def log(values: Tensor) -> Tensor:
@@ -116,9 +127,22 @@ def exp_(values: Tensor) -> Tensor:
     return values.mul_(1 / math.log(2)).exp2_()
 
 
+def sums_along(matrix: Tensor, dim: int) -> Tensor:
+    """The sums of a matrix along one of its dimensions."""
+    return row_sums(matrix if dim == 1 else matrix.T)
+
+
 def row_sums(rows: Tensor) -> Tensor:
     """(N,) sums over D."""
     return rows.mv(rows.new_ones(rows.shape[1]))
+
+
+def log_sums_along(matrix: Tensor, dim: int) -> Tensor:
+    """log Σ exp along one of a matrix's dimensions, −∞ of nothing."""
+    if not matrix.numel():
+        return matrix.logsumexp(dim)
+    most = matrix.amax(dim, keepdim=True).clamp_(min=torch.finfo(matrix.dtype).min)
+    return log(sums_along(exp_(matrix - most), dim)).add_(most.squeeze(dim))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -194,11 +218,11 @@ class TiledSoftmaxCost(torch.autograd.Function):
                 level &= (even := is_even(s))  # then, exp once for rows and columns alike
                 known.fill(s, tile)
                 if even:
-                    s.exp_()
-                some = s.sum(dim=1).log_() if even else s.logsumexp(dim=1)
+                    exp_(s)
+                some = log(sums_along(s, 1)) if even else log_sums_along(s, 1)
                 of_rows = added(of_rows, i, some, j.start)
                 if of_columns is not None:
-                    some = s.sum(dim=0).log_() if even else s.logsumexp(dim=0)
+                    some = log(sums_along(s, 0)) if even else log_sums_along(s, 0)
                     of_columns = added(of_columns, j, some, i.start)
             cost = r @ (of_rows - own)
             if of_columns is not None and c is not None:
@@ -219,8 +243,8 @@ class TiledSoftmaxCost(torch.autograd.Function):
         r, c = r * factor, c if c is None else c * factor
         on_diagonal = r if c is None else r + part(c, slice(0, len(r)))
         if ctx.level:
-            r = r * of_rows.neg().exp_()
-            c = c if c is None else c * of_columns.neg().exp_()
+            r = r * exp_(-of_rows)
+            c = c if c is None else c * exp_(-of_columns)
         with exactly(a.device):
             for tile in square_tiles(a.shape[0], b.shape[0]):
                 i, j = tile
@@ -228,14 +252,14 @@ class TiledSoftmaxCost(torch.autograd.Function):
                 if s is None:
                     s = (a[i] @ b[j].T).mul_(scale)
                     ctx.known.fill(s, tile)
-                    s = s.exp_() if ctx.level else s
+                    s = exp_(s) if ctx.level else s
                 if ctx.level:
                     share = r[i, None] if c is None else r[i, None] + c[j]
                     slope = s * share
                 else:
-                    slope = (s - of_rows[i, None]).exp_().mul_(r[i, None])
+                    slope = exp_(s - of_rows[i, None]).mul_(r[i, None])
                     if c is not None:
-                        slope += (s - of_columns[j]).exp_().mul_(c[j])
+                        slope += exp_(s - of_columns[j]).mul_(c[j])
                 offset, crossed = diagonal(tile)
                 slope.diagonal(offset).sub_(on_diagonal[crossed])
                 grad_a = with_product(grad_a, a, i, slope, part(b, j))

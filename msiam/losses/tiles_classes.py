@@ -13,7 +13,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msiam.losses.tiles import LEVEL, added, exactly, exp_, log, part, row_blocks, row_sums
+from msiam.losses.tiles import (
+    LEVEL,
+    added,
+    exactly,
+    exp_,
+    log,
+    log_sums_along,
+    part,
+    row_blocks,
+    row_sums,
+    sums_along,
+)
 
 
 def class_sums(
@@ -53,8 +64,8 @@ class _ClassSums(torch.autograd.Function):
                 own = tile.replace(tile.s, -torch.inf)
                 cosines = own if cosines is None else cosines + own
                 s = exp_(tile.s) if level else tile.s
-                s = s.T if of == "items" else s
-                some = log(row_sums(s)) if level else s.logsumexp(dim=1)
+                dim = 0 if of == "items" else 1
+                some = log(sums_along(s, dim)) if level else log_sums_along(s, dim)
                 if of == "items":
                     sums = added(sums, slice(None), some, block.start)
                 else:

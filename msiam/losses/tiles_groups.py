@@ -23,8 +23,10 @@ from msiam.losses.tiles import (
     exp_,
     is_even,
     log,
+    log_sums_along,
     part,
     row_blocks,
+    sums_along,
     with_product,
 )
 
@@ -160,7 +162,7 @@ class _Tile:
             t = term.exponent(self.similarities)
             nothing = 0.0 if (even := is_even(t)) else -torch.inf
             if even:
-                t.exp_()
+                exp_(t)
             if term.over != "all":
                 t.masked_fill_(~positive if term.over == "positives" else positive, nothing)
             if itself is not None and term.over != "negatives":  # it is of its own group
@@ -180,9 +182,11 @@ class _Tile:
 
     def summed(self, dim: int, totals: bool) -> list[Tensor]:
         """The logarithms of the sums along a dimension, and where asked for total and count."""
-        found = [log(t.sum(dim)) if even else t.logsumexp(dim) for t, even in self.terms]
+        found = [
+            log(sums_along(t, dim)) if even else log_sums_along(t, dim) for t, even in self.terms
+        ]
         if totals:
-            found += [self.of_positives.sum(dim), self.positive.sum(dim)]
+            found += [sums_along(x, dim) for x in (self.of_positives, self.positive)]
         return found
 
     def slope(
@@ -200,9 +204,9 @@ class _Tile:
             if even:
                 some = t * self._of_pairs(g * exp_(-found), both)
             else:
-                some = (t - found[0, self.block, None]).exp_().mul_(g[0, self.block, None])
+                some = exp_(t - found[0, self.block, None]).mul_(g[0, self.block, None])
                 if both:
-                    some += (t - found[1]).exp_().mul_(g[1])
+                    some += exp_(t - found[1]).mul_(g[1])
             some.mul_(term.slope(self.similarities))
             slope = some if slope is None else slope.add_(some)
         assert slope is not None

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from msiam.losses import tiles
 from msiam.losses.tiles import (
     Known,
     diagonal,
+    distinct,
     exactly,
     part,
     product,
@@ -44,8 +46,54 @@ def softplus_cost(
             pair of their own, and there is no diagonal.
     """
     leaves = (a, b, scale, bias)
+    if len(a) * len(b) <= tiles.TILE // 4:
+        return _SmallSoftplusCost.apply(*leaves, *groups, same)
     learns = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
     return _SoftplusCost.apply(*leaves, *groups, same, learns)
+
+
+class _SmallSoftplusCost(torch.autograd.Function):
+    """Of one tile: its slopes are kept, and gradients are made when they are asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        ga: Tensor,
+        gb: Tensor,
+        same: Tensor | None,
+    ) -> Tensor:
+        with exactly(a.device):
+            s = (a @ b.T).mul_(scale).add_(bias)
+            if same is None:
+                s.masked_fill_(ga[:, None] == gb, -torch.inf)
+            else:
+                if not distinct(ga, gb):
+                    s.masked_fill_((ga[:, None] == gb).fill_diagonal_(False), -torch.inf)
+                signs = 1 - 2 * same.to(a.dtype)
+                s.diagonal().mul_(signs)
+            cost = nn.functional.softplus(s).sum()
+            slope = s.sigmoid_()
+            if same is not None:
+                slope.diagonal().mul_(signs)
+        ctx.save_for_backward(a, b, scale, slope)
+        return cost
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, scale, slope = ctx.saved_tensors
+        slope = slope * grads[0]
+        grad_bias = slope.sum()
+        slope.mul_(scale)
+        with exactly(a.device):
+            grad_a, grad_b = slope @ b, slope.T @ a
+            # Logits less their bias are linear in it.
+            grad_scale = product(grad_a, a) / scale if ctx.needs_input_grad[2] else None
+        return grad_a, grad_b, grad_scale, grad_bias, None, None, None
 
 
 class _SoftplusCost(torch.autograd.Function):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from msiam.losses.anchors import anchors_first, below
 from msiam.losses.base import Loss, Targets
-from msiam.losses.rows import row_products
 from msiam.losses.softmax import softmax_cost
-from msiam.losses.tiles import matches, part, widened
+from msiam.losses.tiles import (
+    distinct,
+    exactly,
+    exp_,
+    matches,
+    part,
+    row_sums,
+    widened,
+)
 from msiam.registry.options import Options
 
 
@@ -62,27 +71,57 @@ class NTuple(Loss):
         """The positive among its row's own negatives."""
         anchor, positive, *negatives = embeddings.values()
         of_anchor, _, *groups = (targets.groups[column] for column in embeddings)
-        out = of_anchor[:, None] == torch.stack(groups, dim=1)
+        there = torch.stack(groups) != of_anchor
         if targets.same is not None:
-            out |= ~targets.same[:, None]
-        count = (~out.all(dim=1)).sum().clamp(min=1)
-        own = row_products(anchor, positive)
-        s = torch.stack([row_products(anchor, negative) for negative in negatives], dim=1)
-        s = ((s - own[:, None]) / self.options.temperature).masked_fill(out, -torch.inf)
-        excess = s[:, 0] if len(negatives) == 1 else s.logsumexp(dim=1)
-        # What is no number must not look like nothing: training has to stop, and not go on at 0.
-        return nn.functional.softplus(excess).sum() / count + 0 * own.sum()
+            there &= targets.same
+        return _OwnCost.apply(there, self.options.temperature, anchor, positive, *negatives)
 
     def _in_batch(self, embeddings: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """The positive among those of all rows and their negatives."""
         (anchor, *others), positive, count = anchors_first(embeddings, targets)
         asked, candidates = anchor.part(0, count), below(*others)
         groups = asked.groups, candidates.groups
-        known = matches(*groups) - (asked.groups == candidates.groups[:count]).long()
-        kept = positive[:count] & (known < len(candidates.groups) - 1)
+        if targets.same is None and distinct(*groups):
+            weights = anchor.vectors.new_full((count,), 1 / max(count, 1))
+        else:
+            known = matches(*groups) - (asked.groups == candidates.groups[:count]).long()
+            kept = positive[:count] & (known < len(candidates.groups) - 1)
+            weights = kept / kept.sum().clamp(min=1)
         scale = anchor.vectors.new_tensor(1 / self.options.temperature)
         own = targets.own(count)
-        weights = part(kept / kept.sum().clamp(min=1), slice(0, own))
+        weights = part(weights, slice(0, own))
         vectors = part(asked.vectors, slice(0, own)), candidates.vectors
         groups = part(asked.groups, slice(0, own)), candidates.groups
         return softmax_cost(*vectors, scale, groups, (weights, None))
+
+
+class _OwnCost(torch.autograd.Function):
+    """−log softmax of a·p / temperature among it and a·n, averaged over the rows with an n.
+
+    ``there`` are (N, B) booleans, which negatives count. A row without any costs 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, there: Tensor, temperature: float, a: Tensor, p: Tensor, *negatives: Tensor
+    ) -> Tensor:
+        with exactly(a.device):
+            s = torch.stack([row_sums(a * x) for x in (p, *negatives)]).div_(temperature)
+            s[1:].masked_fill_(~there, -torch.inf)
+            shares = s.log_softmax(0)
+            count = there.any(dim=0).sum().clamp_(min=1)
+            cost = shares[0].sum().neg() / count
+            slope = exp_(shares)
+            slope[0].sub_(1)
+        ctx.save_for_backward(slope.div_(count * temperature), a, p, *negatives)
+        return cost
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        slope, a, p, *negatives = ctx.saved_tensors
+        own, *others = (slope * grads[0])[:, :, None]
+        grad_a = p * own
+        for negative, of_one in zip(negatives, others, strict=True):
+            grad_a.addcmul_(negative, of_one)
+        return None, None, grad_a, a * own, *(a * of_one for of_one in others)

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from memory import growth
 
 from msiam.losses import tiles
-from msiam.losses.tiles import exp_, log, row_blocks, row_sums, square_tiles, widened
+from msiam.losses.tiles import (
+    distinct,
+    exp_,
+    log,
+    log_sums_along,
+    row_blocks,
+    row_sums,
+    square_tiles,
+    sums_along,
+    widened,
+)
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 300))
@@ -29,6 +39,31 @@ def test_square_tiles_are_all_entries_once(rows, columns, tile):
         seen[i, j] += 1
         assert seen[i, j].numel() <= max(1, tile // 4)
     assert seen.eq(1).all()
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.lists(st.integers(0, 5), max_size=6))
+def test_distinct_groups_are_those_of_which_no_pair_off_the_diagonal_is_known(ga, more):
+    gb = torch.tensor(ga + more, dtype=torch.long)
+    ga = torch.tensor(ga, dtype=torch.long)
+    paired = torch.equal(ga, gb[: len(ga)])
+    assert distinct(ga, gb) == (paired and len(gb.unique()) == len(gb))
+    if distinct(ga, gb):
+        known = ga[:, None] == gb
+        assert torch.equal(known, torch.eye(len(ga), len(gb), dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_along_a_dimension_are_those_of_torch(dim, dtype):
+    random = torch.Generator().manual_seed(0)
+    matrix = 1e4 * torch.randn(7, 5, generator=random, dtype=dtype)
+    matrix[2], matrix[:, 3] = -torch.inf, -torch.inf
+    torch.testing.assert_close(log_sums_along(matrix, dim), matrix.logsumexp(dim))
+    torch.testing.assert_close(sums_along(matrix[:2, :3], dim), matrix[:2, :3].sum(dim))
+    matrix[0, 0] = torch.nan
+    assert log_sums_along(matrix, dim)[0].isnan()
+    for empty in (matrix[:0], matrix[:, :0]):
+        assert torch.equal(log_sums_along(empty, dim), empty.logsumexp(dim))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

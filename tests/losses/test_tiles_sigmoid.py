@@ -37,7 +37,9 @@ def test_it_is_the_dense_cost_whatever_the_size_of_a_tile(rows, tile, kinds, see
     torch.testing.assert_close(*results)
 
 
-def test_differentiating_twice_is_refused_and_not_wrong():
+@pytest.mark.parametrize("tile", [1, 1 << 20])
+def test_differentiating_twice_is_refused_and_not_wrong(tile, monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", tile)
     a, one = torch.randn(4, 3, requires_grad=True), torch.tensor(1.0)
     value = softplus_cost(a, a.detach(), one, one, (torch.arange(4),) * 2, None)
     factor = torch.tensor(2.0, requires_grad=True)
