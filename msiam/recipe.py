@@ -31,7 +31,7 @@ OF_DRAWN = {2: "infonce", 3: "triplet", 4: "quadruplet"}
 class SamplerTerm(Options):
     """Which rows make a batch; see ``msiam.data.samplers``."""
 
-    name: Literal["shuffled", "no_duplicates", "classes"] = "shuffled"
+    name: Literal["shuffled", "no_duplicates", "by_length", "classes"] = "shuffled"
     per_class: int | None = pydantic.Field(None, gt=1, description="items of each class; 4")
 
     @pydantic.model_validator(mode="before")
@@ -74,7 +74,8 @@ class Train(Options):
         64, gt=0, description="pairs a step, of all processes together"
     )
     sampler: SamplerTerm = pydantic.Field(
-        SamplerTerm(), description="which rows make a batch: shuffled, no_duplicates or classes"
+        SamplerTerm(),
+        description="which rows make a batch: shuffled, no_duplicates, by_length or classes",
     )
     chunk: int | None = pydantic.Field(
         None, gt=0, description="items a tower embeds at a time; null: all of a step's at once"

@@ -18,7 +18,6 @@ from torch.utils.data import Dataset, Sampler
 
 from msiam.data.examples import Examples
 from msiam.errors import DataError
-from msiam.recipe import Train
 
 
 class Rows(Dataset[int]):
@@ -94,7 +93,10 @@ class Shuffled(BatchSampler):
         return max(1, whole) if 0 < rest < 2 * self.processes else whole + (rest > 0)
 
     def batches(self, random: np.random.Generator) -> list[np.ndarray]:
-        order = random.permutation(len(self.rows))
+        return self.cut(random.permutation(len(self.rows)))
+
+    def cut(self, order: np.ndarray) -> list[np.ndarray]:
+        """Rows in this order to batches."""
         return np.split(order, self.batch_size * np.arange(1, len(self)))[: len(self)]
 
 
@@ -257,24 +259,3 @@ def _times_before(values: np.ndarray) -> np.ndarray:
     times = np.empty_like(order)
     times[order] = np.arange(len(values)) - starts[values[order]]
     return times
-
-
-def build_sampler(
-    settings: Train, examples: Examples, share: tuple[int, int] = (0, 1)
-) -> BatchSampler:
-    """The sampler that a recipe names.
-
-    Raises:
-        DataError: the rows do not suffice for it, or for so many processes.
-    """
-    size, seed = settings.batch_size, settings.seed
-    if min(size, len(examples)) < share[1]:
-        raise DataError(
-            f"train.batch_size: a batch of {min(size, len(examples))} of the {len(examples)} "
-            f"training rows cannot be shared by {share[1]} processes; start fewer"
-        )
-    if settings.sampler.name == "no_duplicates":
-        return NoDuplicates(examples, size, seed, share)
-    if settings.sampler.per_class is not None:
-        return PerClass(examples, size, settings.sampler.per_class, seed, share)
-    return Shuffled(len(examples), size, seed, share)

@@ -18,7 +18,9 @@ from msiam.data.batches import Collator
 from msiam.data.draws import draws_of
 from msiam.data.examples import Examples
 from msiam.data.parts import Parts, training_parts
-from msiam.data.samplers import BatchSampler, build_sampler
+from msiam.data.samplers import BatchSampler
+from msiam.data.samplers_by_length import row_lengths
+from msiam.data.sampling import build_sampler
 from msiam.data.sources import Source
 from msiam.data.variants import with_variants
 from msiam.errors import RecipeError, RunError
@@ -165,7 +167,12 @@ def _train(
 
     share = (processes.rank(), processes.count())
     examples = with_variants(parts.examples["train"], model, parts.items)
-    sampler = build_sampler(recipe.train, examples, share)
+    sampler = build_sampler(
+        recipe.train,
+        examples,
+        share,
+        lambda: row_lengths(examples, model.columns, parts.items, model.encoders),
+    )
 
     if main and not resume:
         place.clear()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from msiam.data.examples import Examples, positive_groups
-from msiam.data.samplers import NoDuplicates, PerClass, Shuffled, build_sampler
+from msiam.data.samplers import NoDuplicates, PerClass, Shuffled
+from msiam.data.sampling import build_sampler
 from msiam.errors import DataError, RecipeError
 from msiam.recipe import Train
 from msiam.registry.options import parse_options
@@ -200,7 +201,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(make):
     assert order(0, 2) != order(1, 2)
 
 
-SAMPLERS = ["shuffled", "no_duplicates", {"name": "classes", "per_class": 2}]
+SAMPLERS = ["shuffled", "no_duplicates", "by_length", {"name": "classes", "per_class": 2}]
 
 
 @given(
@@ -213,6 +214,7 @@ def test_shares_together_are_the_global_batch(classes, processes, sampler, numbe
     largest, least = max(Counter(classes).values()), 2 * processes
     few = {
         "shuffled": False,
+        "by_length": False,
         "no_duplicates": largest > max(1, len(classes) // least),
         "classes": len(set(classes)) < 4,
     }
@@ -220,7 +222,10 @@ def test_shares_together_are_the_global_batch(classes, processes, sampler, numbe
         with pytest.raises(DataError, match=f"train.sampler: {settings.sampler.name}: "):
             build_sampler(settings, examples, (0, processes))
         return
-    shares = [build_sampler(settings, examples, (p, processes)) for p in range(processes)]
+    shares = [
+        build_sampler(settings, examples, (p, processes), lambda: np.array(classes))
+        for p in range(processes)
+    ]
     found = [epoch(share, number) for share in shares]
     assert {len(share) for share in found} == {len(shares[0])}
     random = np.random.default_rng([0, number])
@@ -235,11 +240,14 @@ class Settings:
 
 
 def test_the_batches_are_the_same_whatever_the_number_of_processes():
+    lengths = np.arange(96) % 7
     for sampler in SAMPLERS:
         settings = parse_options(Settings, {"batch_size": 12, "sampler": sampler}, "train")
         examples = examples_of(np.arange(96) // 4)
-        alone = epoch(build_sampler(settings, examples), 3)
-        shares = [epoch(build_sampler(settings, examples, (p, 3)), 3) for p in range(3)]
+        alone = epoch(build_sampler(settings, examples, lengths=lambda: lengths), 3)
+        shares = [
+            epoch(build_sampler(settings, examples, (p, 3), lambda: lengths), 3) for p in range(3)
+        ]
         assert [
             [row for part in parts for row in part] for parts in zip(*shares, strict=True)
         ] == alone
