@@ -100,7 +100,7 @@ class Known:
 
 
 def distinct(ga: Tensor, gb: Tensor) -> bool:
-    """Whether no two columns are of one group, and the first are of the groups of the rows, in order.
+    """Whether no two columns are of one group, and the first are of the rows' groups, in order.
 
     Then no pair off the diagonal is known. In most batches it is so, and quickly seen.
     """
