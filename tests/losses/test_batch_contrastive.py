@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from msiam.losses import tiles
 from msiam.losses.base import Targets
@@ -50,7 +52,7 @@ def reference(targets: Targets, margin=1.0, halves=True, balanced=True):
     return cost
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loss(make):
     """The loss as a function of one matrix or of two."""
 
@@ -84,11 +86,32 @@ def test_it_is_the_reference_in_value_and_gradient(
     loss, agree, unit, targets, monkeypatch, tile, columns, anchors, groups, same, options
 ):
     monkeypatch.setattr(tiles, "TILE", tile)
-    given = targets(7, groups, same)
+    about = targets(7, groups, same)
     if anchors is not None:
-        given = dataclasses.replace(given, anchors=torch.tensor(anchors))
+        about = dataclasses.replace(about, anchors=torch.tensor(anchors))
     sides = [unit(7), unit(7, seed=1)][:columns]
-    agree(loss(given, **options), reference(given, **options), *sides)
+    agree(loss(about, **options), reference(about, **options), *sides)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@given(st.data())
+def test_whatever_the_batch(loss, agree, any_batch, columns, data):
+    options = {"margin": data.draw(st.floats(0.1, 2)), "balanced": data.draw(st.booleans())}
+    with any_batch(data, columns) as (about, vectors):
+        agree(loss(about, **options), reference(about, **options), *vectors, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("same", [None, SAME])
+def test_columns_of_one_tower_share_their_items(loss, agree, unit, targets, of_one_tower, same):
+    about = targets(7, GROUPS, same)
+    agree(of_one_tower(loss(about), 2), of_one_tower(reference(about), 2), unit(5))
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_no_rows_cost_nothing(loss, targets, value_and_gradients, columns):
+    value, gradients = value_and_gradients(loss(targets(0)), *[torch.zeros(0, 6)] * columns)
+    assert value == 0
+    assert all(gradient.shape == (0, 6) for gradient in gradients)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +120,13 @@ def test_it_is_the_reference_in_value_and_gradient(
 )
 @pytest.mark.parametrize("columns", [1, 2])
 def test_batches_of_one_kind_or_of_one_row(loss, agree, unit, targets, columns, rows, groups, same):
-    given = targets(rows, groups, same)
-    agree(loss(given), reference(given), *[unit(rows), unit(rows, seed=1)][:columns])
+    about = targets(rows, groups, same)
+    agree(loss(about), reference(about), *[unit(rows), unit(rows, seed=1)][:columns])
 
 
 def test_embeddings_that_tie_have_no_gradient_from_their_negatives(loss, agree, unit, targets):
-    given = targets(7, GROUPS)
-    agree(loss(given), reference(given), torch.cat([unit(3), unit(3), unit(1)]))
+    about = targets(7, GROUPS)
+    agree(loss(about), reference(about), torch.cat([unit(3), unit(3), unit(1)]))
 
 
 def test_near_distances_are_as_exact_as_others(loss, unit, targets, value_and_gradients):
@@ -118,17 +141,17 @@ def test_near_distances_are_as_exact_as_others(loss, unit, targets, value_and_gr
 
 def test_gradcheck(loss, unit, targets):
     sides = unit(5).requires_grad_(), unit(5, seed=1).requires_grad_()
-    given = targets(5, GROUPS[:5], SAME[:5])
-    assert torch.autograd.gradcheck(loss(given, margin=1.5), sides)
-    assert torch.autograd.gradcheck(loss(given, margin=1.5), sides[:1])
+    run = loss(targets(5, GROUPS[:5], SAME[:5]), margin=1.5)
+    assert torch.autograd.gradcheck(run, sides)
+    assert torch.autograd.gradcheck(run, sides[:1])
 
 
 def test_of_one_labelled_row_it_is_contrastive(loss, make, unit, targets):
     for same in (True, False):
-        given = targets(1, same=[same])
+        about = targets(1, same=[same])
         vectors = {"a": unit(1), "b": unit(1, seed=1)}
-        assert loss(given)(*vectors.values()) == pytest.approx(
-            make(Contrastive)(vectors, given).item(), rel=1e-6
+        assert loss(about)(*vectors.values()) == pytest.approx(
+            make(Contrastive)(vectors, about).item(), rel=1e-6
         )
 
 
