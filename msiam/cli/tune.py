@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from msiam.cli.console import only_column, output, print_json, progress
@@ -159,7 +160,8 @@ def print_measured(found: list[Measured], chosen: Measured | None, wanted: Wante
             seconds_as_text(one.batch), bytes_as_text(one.memory), bytes_as_text(one.disk),
             seconds_as_text(one.build),
         )  # fmt: skip
-    output.print(table, width=max(output.width, WIDTH), crop=False, soft_wrap=True)
+    # A console never prints wider than it is, so that this one is wide enough.
+    Console(width=max(output.width, WIDTH), highlight=False).print(table)
 
 
 def _best_of_each(found: list[Measured], wanted: Wanted) -> list[Measured]:
