@@ -43,20 +43,23 @@ def serve(
     try:
         import uvicorn
 
+        from msiam.run import open_with_run
         from msiam.serving.app import create_app
         from msiam.serving.connection import Connection
         from msiam.serving.guard import LOOPBACK
         from msiam.serving.limits import Limits
-        from msiam.serving.opening import open_service
+        from msiam.serving.service import Service
     except ModuleNotFoundError as error:
         raise MsiamError(
             f"msiam serve: {error.name} is not installed; pip install 'msiam[serve]'"
         ) from error
 
     listening = _listen(host, port)
-    opened = open_service(gallery, run)
+    opened, made_by = open_with_run(gallery, run)
     limits = Limits(body=body * 2**20, seconds=seconds, waiting=waiting)
-    app = create_app(opened, limits, token, {*LOOPBACK, host} if loopback else None)
+    app = create_app(
+        Service(opened, made_by), limits, token, {*LOOPBACK, host} if loopback else None
+    )
     config = uvicorn.Config(
         app, http=Connection.limited(seconds), ws="none", log_level="warning", access_log=False,
         server_header=False, timeout_graceful_shutdown=int(seconds) + 1,
@@ -64,7 +67,7 @@ def serve(
     listening.listen(config.backlog)  # who comes from here on waits, and is not refused
     shown = f"[{host}]" if ":" in host else host
     place = f"http://{shown}:{listening.getsockname()[1]}"
-    progress.print(f"{len(opened.gallery):,} records: {place} (Ctrl-C ends it)", soft_wrap=True)
+    progress.print(f"{len(opened):,} records: {place} (Ctrl-C ends it)", soft_wrap=True)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # raised again when all requests are answered

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from msiam.run.run import Run as Run
     from msiam.run.run import load as load
     from msiam.run.run import open_gallery as open_gallery
+    from msiam.run.run import open_with_run as open_with_run
     from msiam.run.training import train as train
 
 _HOME = {
@@ -25,6 +26,7 @@ _HOME = {
     "load": "msiam.run.run",
     "mine": "msiam.run.mining",
     "open_gallery": "msiam.run.run",
+    "open_with_run": "msiam.run.run",
     "train": "msiam.run.training",
 }
 

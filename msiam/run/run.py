@@ -185,6 +185,11 @@ def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
         GalleryError: no gallery, a damaged one, or one that another model made.
         RunError: the run it was built from is not there any more.
     """
+    return open_with_run(folder, run)[0]
+
+
+def open_with_run(folder: str | Path, run: str | Path | None = None) -> tuple[Gallery, Run]:
+    """A gallery as ``open_gallery`` opens it, and the run that made it."""
     gallery = Gallery.open(folder)
     place = Path(run) if run is not None else gallery.run
     if place is None:
@@ -194,7 +199,7 @@ def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
     opened = load(place)
     if opened.calibration is not None:
         gallery.threshold = opened.calibration.threshold
-    return gallery.attach(opened.model)
+    return gallery.attach(opened.model), opened
 
 
 def check_rows(place: RunFolder, parts: Parts, instead: str) -> None:

@@ -65,7 +65,7 @@ class GalleryAnswer(pydantic.BaseModel):
 
     records: int
     column: str
-    columns: list[str] = pydantic.Field(description="The columns of the first records.")
+    columns: list[str] = pydantic.Field(description="The columns of the records.")
     pictures: list[str] = pydantic.Field(description="Those of them with pictures.")
     texts: list[str] = pydantic.Field(description="Those with texts that the model reads.")
     queries: list[str] = pydantic.Field(description="What a query may be: text, picture.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pydantic
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 
+from msiam.gallery.searchable import SearchOptions
 from msiam.serving.answers import (
     EmbedAnswer,
     GalleryAnswer,
@@ -42,13 +43,13 @@ def api_routes(
     """All of them, over one service."""
     router = APIRouter(responses=PROBLEMS)
 
-    def how(asked: Filtered) -> dict[str, Any]:
+    def how(asked: Filtered) -> SearchOptions:
         """The options of the search that are not as they would be anyway."""
-        found: dict[str, Any] = {}
+        found: SearchOptions = {}
         if asked.where is not None and asked.where.strip():
             found["where"] = asked.where
         if asked.threshold is not None:
-            found["threshold"] = service.threshold(asked.threshold)
+            found["threshold"] = asked.threshold
         if asked.group is not None:
             found["group"] = asked.group
         if asked.exact:

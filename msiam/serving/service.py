@@ -12,6 +12,7 @@ import numpy as np
 from msiam.errors import GalleryError, MsiamError, one_of
 from msiam.gallery.gallery import Gallery
 from msiam.gallery.manifest import MANIFEST
+from msiam.gallery.searchable import SearchOptions
 from msiam.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ class Search:
 
     Attributes:
         queries: vectors, ids of records, or items with their columns.
-        how: the options of ``Gallery.search_vectors``; searches that share them go together.
+        how: its options; searches that share them go together.
     """
 
     queries: Sequence[np.ndarray | str | tuple[str, Item]]
     k: int
-    how: dict[str, Any] = field(default_factory=dict)
+    how: SearchOptions = field(default_factory=SearchOptions)
 
     @property
     def key(self) -> Hashable:
@@ -62,7 +63,6 @@ class Service:
         self.texts = [c for c, e in towers.items() if not e.reads_files and e.accepts("text")]
         self.pictures = [c for c, e in towers.items() if e.accepts(b"picture")]
         self._seen = self._state()
-        self._places: tuple[Gallery | None, dict[str, int]] = (None, {})
 
     def column_for(self, item: Item, but: str | None, asked: str | None = None) -> str:
         """The model's column that reads an item: the one asked for, or one other than ``but``.
@@ -120,18 +120,6 @@ class Service:
             "threshold": calibration.threshold,
         }
 
-    def threshold(self, asked: float | str) -> float:
-        """A number, or the run's.
-
-        Raises:
-            ProblemError: 422, the run has none.
-        """
-        if not isinstance(asked, str):
-            return asked
-        if self.run.calibration is None:
-            raise ProblemError(422, "threshold: this model has none; give a number")
-        return self.run.calibration.threshold
-
     def records_of(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The records of these ids.
 
@@ -139,15 +127,11 @@ class Service:
             ProblemError: 404, one is not there.
         """
         gallery = self.gallery
-        if self._places[0] is not gallery:
-            records = gallery.records(np.arange(len(gallery)))
-            self._places = gallery, {id: place for place, (id, _) in enumerate(records)}
-        places = self._places[1]
-        for id in ids:
-            if id not in places:
+        positions = gallery.find(ids)
+        for id, position in zip(ids, positions, strict=True):
+            if position < 0:
                 raise ProblemError(404, f"there is no record '{id:.80}'")
-        found = gallery.records(np.array([places[id] for id in ids]))
-        return [_shown(record) for record in found]
+        return [_shown(record) for record in gallery.records(positions)]
 
     def page(self, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Up to ``limit`` records from an offset on, and how many there are."""
@@ -158,17 +142,17 @@ class Service:
 
     def describe(self) -> dict[str, Any]:
         """What the page has to know before the first search."""
-        first, total = self.page(0, 1)
-        columns = list(first[0]["record"]) if first else []
-        own = self.gallery.manifest.column
+        gallery = self.gallery
+        columns = list(gallery.record_type.names)
+        own = gallery.manifest.column
         return {
-            "records": total,
+            "records": len(gallery),
             "column": own,
             "columns": columns,
             "pictures": [column for column in columns if column in self.pictures],
             "texts": sorted((c for c in columns if c in self.texts), key=lambda c: c != own),
             "queries": ["text"] * bool(self.texts) + ["picture"] * bool(self.pictures),
-            "threshold": None if self.run.calibration is None else self.run.calibration.threshold,
+            "threshold": gallery.threshold,
         }
 
     def work(self, jobs: list[Embed | Search]) -> list[Any]:
@@ -231,12 +215,9 @@ class Service:
                 else:
                     rows.append(query if isinstance(query, np.ndarray) else next(embedded))
         first = jobs[numbers[0]]
-        searched: Any = gallery
         try:
-            by_vector = (
-                searched.search_vectors(np.stack(rows), first.k, **first.how) if rows else []
-            )
-            by_id = searched.search_ids(ids, first.k, **first.how) if ids else []
+            by_vector = gallery.search_vectors(np.stack(rows), first.k, **first.how) if rows else []
+            by_id = gallery.search_ids(ids, first.k, **first.how) if ids else []
         except MsiamError as error:
             if len(numbers) == 1:
                 return [error]
@@ -258,7 +239,7 @@ class Service:
         fresh = Gallery.open(self.gallery.folder)
         if fresh.manifest.fingerprint != self.gallery.manifest.fingerprint:
             raise GalleryError(f"{fresh.folder}: another model made it; start the server again")
-        fresh.model = self.gallery.model
+        fresh.model, fresh.threshold = self.gallery.model, self.gallery.threshold
         self.gallery = fresh
         return True
 

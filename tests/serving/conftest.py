@@ -58,14 +58,17 @@ def serve(workplace: Path) -> Iterator[Callable]:
     pytest.importorskip("prometheus_client")
     from starlette.testclient import TestClient
 
+    from msiam.run import open_with_run
     from msiam.serving.app import create_app
-    from msiam.serving.opening import open_service
+    from msiam.serving.service import Service
 
     open_clients = []
 
     def start(gallery="pictures", calibration=CALIBRATION, begin=True, **options):
-        service = open_service(workplace / gallery)
-        service.run.calibration = calibration
+        opened, run = open_with_run(workplace / gallery)
+        run.calibration = calibration
+        opened.threshold = None if calibration is None else calibration.threshold
+        service = Service(opened, run)
         client = TestClient(
             create_app(service, **options),
             base_url="http://127.0.0.1",

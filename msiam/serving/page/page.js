@@ -50,7 +50,8 @@ async function settle(work) {
 function search(next, remember = true) {
   query = next;
   const options = { k: Number(k.value) };
-  if (where.value.trim()) options.where = where.value.trim();
+  where.value = where.value.trim(); // the server counts its characters
+  if (where.value) options.where = where.value;
   if (threshold.checked) options.threshold = "run";
   if (remember) history.pushState(null, "", address());
   const began = performance.now();
@@ -106,8 +107,11 @@ function clear() {
 function tell(error) {
   problem.hidden = !error;
   problem.textContent = error ? error.detail : "";
-  problem.classList.toggle("spot", Boolean(error?.detail.includes("\n")));
-  where.setAttribute("aria-invalid", String(Boolean(error?.detail.startsWith("where"))));
+  const filter = Boolean(error?.detail.startsWith("where:"));
+  where.setAttribute("aria-invalid", String(filter));
+  if (filter) where.focus();
+  const spot = filter && error.detail.match(/\(character (\d+)\)/);
+  if (spot) where.setSelectionRange(spot[1] - 1, spot[1] - 1);
   if (error?.status === 401) {
     forget();
     problem.hidden = !at("token").value;
@@ -186,7 +190,7 @@ function address() {
   const said = new URLSearchParams();
   if (query.text) said.set("q", query.text);
   if (query.id) said.set("like", query.id);
-  if (where.value.trim()) said.set("where", where.value.trim());
+  if (where.value) said.set("where", where.value);
   if (k.value !== "20") said.set("k", k.value);
   if (threshold.checked) said.set("matches", "1");
   return `?${said}`;
@@ -231,7 +235,7 @@ async function begin() {
   text.disabled = !gallery.queries.includes("text");
   const drops = takesPictures() && matchMedia("(min-width: 40rem)").matches;
   text.placeholder = text.disabled ? "Drop a picture, or choose one"
-    : drops ? "Describe it, or drop a picture" : "Describe it";
+    : drops ? "Type a text, or drop a picture" : "Type a text";
   restore();
   if (!text.disabled && !matchMedia("(pointer: coarse)").matches) text.focus(); // no keyboard opens
 }
