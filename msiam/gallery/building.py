@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from msiam.errors import GalleryError, one_of
-from msiam.gallery.backend import Backend
+from msiam.gallery.backend import Backend, as_vectors
 from msiam.gallery.backend_url import named_backend
 from msiam.gallery.catalogue import record_batch, record_columns
 from msiam.gallery.ids import check_ids, record_ids
@@ -120,6 +120,46 @@ def check_column(model: Embedder, column: str) -> None:
     """
     if column not in model.columns:
         raise GalleryError(f"the model has no column '{column}'; {one_of(column, model.columns)}")
+
+
+def check_fingerprint(model: Embedder, manifest: Manifest, folder: Path) -> None:
+    """Raise unless the model is the one that made the gallery.
+
+    Raises:
+        GalleryError: it is another.
+    """
+    found = model.fingerprint()
+    if found != manifest.fingerprint:
+        raise GalleryError(
+            f"{folder}: another model made it ({manifest.fingerprint}, and this one is {found}), "
+            "so its scores would mean nothing; make it again with msiam index"
+        )
+
+
+def paired(
+    table: Stream, vectors: Any, dim: int, id_column: str, columns: list[str]
+) -> Iterator[Rows]:
+    """The rows of a table as records, each with its own of the vectors, a window at a time.
+
+    Raises:
+        GalleryError: there are not as many vectors as rows, or one has another width, is zero, or
+            holds NaN.
+    """
+    if len(vectors) != len(table):
+        raise GalleryError(
+            f"{table.name}: has {len(table)} rows, and there are {len(vectors)} vectors; give one "
+            "for each row"
+        )
+    for start, window in table.windows([id_column, *columns], ROWS):
+        end = start + len(window)
+        part = as_vectors(vectors[start:end], dim, f"{table.name}: vectors from {start} on")
+        zero = np.flatnonzero(~part.any(axis=1))
+        if len(zero):
+            raise GalleryError(
+                f"{table.name}: the vector of row {start + zero[0]} is zero, which is near nothing"
+            )
+        ids = record_ids(table, id_column, window.column(id_column).to_pylist(), start)
+        yield record_batch(ids, window, columns), part
 
 
 def embedded(

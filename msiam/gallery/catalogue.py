@@ -28,7 +28,7 @@ def record_columns(table: Stream, id_column: str | None) -> list[str]:
         kept = _without_bytes(pa.array([], field.type))
         if field.name == id_column or kept is None:
             continue
-        if not _is_picture(field.type) or _some_path(table, field.name):
+        if not is_picture(field.type) or _some_path(table, field.name):
             keep.append(field.name)
     return keep
 
@@ -163,7 +163,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+def is_picture(kind: pa.DataType) -> bool:
     """A picture (or a sound) as ``datasets`` stores it: a struct of its bytes and its path."""
     return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
 
@@ -172,7 +172,7 @@ def _without_bytes(array: pa.Array) -> pa.Array | None:
     """The column as records keep it: a picture's path, None for other bytes."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    if _is_picture(array.type):
+    if is_picture(array.type):
         array = pc.struct_field(array, "path")
     return None if _holds_bytes(array.type) else array
 

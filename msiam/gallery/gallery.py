@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msiam.errors import GalleryError
-from msiam.gallery.building import Embedder, Progress, build_gallery
+from msiam.gallery.building import Embedder, Progress, build_gallery, check_fingerprint
 from msiam.gallery.manifest import MANIFEST, Manifest
-from msiam.gallery.reindexing import reindex
 from msiam.gallery.searching import Searching
 from msiam.gallery.segments import Segments
 from msiam.gallery.stored import REMEDY
+from msiam.gallery.updatable import Updatable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from msiam.towers.inference import Precision
 
 
-class Gallery(Searching):
+class Gallery(Searching, Updatable):
     """A searchable folder of records. ``Gallery.build`` makes one and ``Gallery.open`` opens it.
 
     Attributes:
         folder: where it is.
         manifest: what it is: count, dim, column, the model's fingerprint, and so on.
         model: what embeds queries; None: only vectors can be searched.
-        rejected: row and reason of what ``build`` set aside; empty for a gallery that was opened.
+        rejected: row and reason of what ``build``, ``add`` or ``upsert`` last set aside.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, segments: Segments) -> None:
@@ -94,19 +94,7 @@ class Gallery(Searching):
         Raises:
             GalleryError: no gallery there, a file missing or changed, another model.
         """
-        folder = Path(folder)
-        manifest = Manifest.read(folder)
-        while True:
-            try:
-                gallery = cls(folder, manifest, Segments.open(folder, manifest))
-                break
-            except FileNotFoundError as error:
-                # Either it was replaced after its manifest was read, or the file really is gone.
-                before, manifest = manifest, Manifest.read(folder)
-                if manifest == before:
-                    raise GalleryError(
-                        f"{error.filename}: is missing, though {MANIFEST} lists it; {REMEDY}"
-                    ) from error
+        gallery = cls(Path(folder), *_opened(Path(folder)))
         return gallery if model is None else gallery.attach(model)
 
     def attach(self, model: Embedder) -> Gallery:
@@ -115,14 +103,20 @@ class Gallery(Searching):
         Raises:
             GalleryError: another model made the gallery.
         """
-        found = model.fingerprint()
-        if found != self.manifest.fingerprint:
-            raise GalleryError(
-                f"{self.folder}: another model made it ({self.manifest.fingerprint}, and this one "
-                f"is {found}), so its scores would mean nothing; make it again with msiam index"
-            )
+        check_fingerprint(model, self.manifest, self.folder)
         self.model = model
         return self
+
+    def renew(self) -> None:
+        """See what was written since it was opened. Until then it stays as it was.
+
+        Raises:
+            GalleryError: as ``open``; and where another model made it since.
+        """
+        manifest, segments = _opened(self.folder)
+        if self.model is not None:
+            check_fingerprint(self.model, manifest, self.folder)
+        self.manifest, self._segments = manifest, segments
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -195,18 +189,20 @@ class Gallery(Searching):
         """The position of each id, (n,) int64; −1 where there is no such record."""
         return self._segments.find(ids)
 
-    def reindex(self, options: Any) -> None:
-        """Write all records anew, with an index of other options. Nothing is embedded again.
 
-        Raises:
-            GalleryError: another process is writing it; the backend refuses the options.
-            RecipeError: the backend has no such option.
-            RunError: the disk is full. The gallery is then as it was before.
-        """
-        told = options if isinstance(options, Mapping) else options.model_dump(exclude_none=True)
-        reindex(self.folder, dict(told))
-        fresh = Gallery.open(self.folder)
-        self.manifest, self._segments = fresh.manifest, fresh._segments
+def _opened(folder: Path) -> tuple[Manifest, Segments]:
+    """The newest manifest, and what it names."""
+    manifest = Manifest.read(folder)
+    while True:
+        try:
+            return manifest, Segments.open(folder, manifest)
+        except FileNotFoundError as error:
+            # Either it was replaced after its manifest was read, or the file really is gone.
+            before, manifest = manifest, Manifest.read(folder)
+            if manifest == before:
+                raise GalleryError(
+                    f"{error.filename}: is missing, though {MANIFEST} lists it; {REMEDY}"
+                ) from error
 
 
 def _absolute(path: str | None, folder: Path) -> Path | None:

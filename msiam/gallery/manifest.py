@@ -21,12 +21,14 @@ class SegmentFiles(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         count: how many records, with those that were removed since.
+        alive: how many, without them.
         options: the backend's, for this index.
         vectors: the raw ones, where the index does not give them back.
         dead: the positions of the records that were removed since; None: none.
     """
 
     count: int
+    alive: int
     options: dict[str, Any]
     catalogue: Stored
     index: Stored

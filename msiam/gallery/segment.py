@@ -78,28 +78,35 @@ class Segment:
         return self._nearest_alive(queries, k)
 
     def _nearest_alive(self, queries: np.ndarray, k: int) -> Found:
-        """What the index would find if the dead were not there: some more are asked for.
+        """As the index finds them beside the dead: some more are asked for.
 
-        Twice as many again where, among these, too few are left.
+        Twice as many again where too few of these are left. Where the index has no more to give,
+        and gave enough if only they were alive, all vectors are gone through.
         """
         result = nothing(len(queries), k)
         count = self.files.count
-        size = min(count, k + -(-2 * k * len(self.dead) // count) + 8)
+        # The last of what a graph gives are its worst: of those twice as many must be left.
+        enough = k if self._index.exact else min(2 * k, len(self))
+        size = min(count, enough + -(-2 * enough * len(self.dead) // count) + 8)
         asked = np.arange(len(queries))
         while len(asked):
             scores, places = self._index.search(queries[asked], size)
             alive = (places >= 0) & ~self._is_dead(places)
             order = np.argsort(~alive, axis=1, kind="stable")[:, :k]
             kept = np.take_along_axis(alive, order, 1)
+            best = np.take_along_axis(scores, order, 1)
             positions = self._positions(np.take_along_axis(places, order, 1))
             width = order.shape[1]
-            result[0][asked, :width] = np.where(kept, np.take_along_axis(scores, order, 1), -np.inf)
+            result[0][asked, :width] = np.where(kept, best, -np.inf)
             result[1][asked, :width] = np.where(kept, positions, -1)
-            if size == count:
-                break
-            # An index that finds fewer than it was asked for has no more to give.
-            full = places[:, -1] >= 0
-            asked = asked[(alive.sum(axis=1) < k) & full]
+            short = alive.sum(axis=1) < enough
+            ended = (places[:, -1] < 0) | (size == count)
+            lost = asked[(alive.sum(axis=1) < k) & ended & ((places >= 0).sum(axis=1) >= k)]
+            if len(lost):
+                everything = np.ones(len(self), bool)
+                found = self.nearest_among(queries[lost], k, everything)
+                result[0][lost], result[1][lost] = found
+            asked = asked[short & ~ended]
             size = min(count, 2 * size)
         return result
 

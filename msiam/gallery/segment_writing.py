@@ -59,6 +59,7 @@ def write_segment(
         raw.unlink()
     return SegmentFiles(
         count=written.count,
+        alive=written.count,
         options=chosen.model_dump(mode="json"),
         catalogue=Stored.of(catalogue),
         index=Stored.of(place),

@@ -99,15 +99,24 @@ class Segments:
             conformed(batch, self.type) for segment in self.parts for batch in segment.batches()
         )
 
-    def find(self, ids: Sequence[str]) -> np.ndarray:
+    def find(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
         """The position of each id, (n,) int64; −1 where there is no such record."""
-        wanted = pa.array(ids, pa.string())
+        wanted = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
         distinct = wanted.unique()
         found = np.full(len(distinct), -1, np.int64)
         for segment, start in self._placed():
             numbers, positions = segment.find(distinct)
             found[numbers] = positions + start
         return found[pa.compute.index_in(wanted, value_set=distinct).to_numpy()]
+
+    def share(self, positions: np.ndarray) -> list[np.ndarray]:
+        """Some positions as each segment counts them, ascending."""
+        ordered = np.sort(positions)
+        cuts = np.searchsorted(ordered, self._starts)
+        return [
+            ordered[first:last] - start
+            for first, last, start in zip(cuts[:-1], cuts[1:], self._starts[:-1], strict=True)
+        ]
 
     def _placed(self) -> Iterator[tuple[Segment, int]]:
         """Each segment, and the position at which it begins."""

@@ -26,6 +26,7 @@ _MANIFEST = Manifest(
     segments=[
         SegmentFiles(
             count=3,
+            alive=3,
             options={"factory": "Flat"},
             catalogue=_STORED,
             index=_STORED.model_copy(update={"name": "index-00000000.faiss"}),
