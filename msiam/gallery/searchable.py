@@ -17,6 +17,7 @@ import numpy as np
 from msiam.errors import GalleryError
 from msiam.gallery.backend import as_vectors
 from msiam.gallery.columns import Columns
+from msiam.gallery.filters import Filter
 from msiam.gallery.manifest import Manifest
 from msiam.gallery.ranking import Rules, ranked
 
@@ -140,6 +141,10 @@ class Searchable(ABC):
         Args:
             excluded: for each vector, the positions of records that are no hits of it.
         """
+        if not len(self):  # and so no columns that could be asked
+            if where is not None:
+                Filter(where)
+            return [[] for _ in self.checked(vectors, k)]
         if where is None and threshold is None and group is None and excluded is None:
             scores, positions = self.nearest(vectors, k, exact=exact)
         else:

@@ -100,7 +100,7 @@ class Searching(Searchable):
                 "Gallery.open(folder, model), or use search_vectors"
             )
         queries = query if isinstance(query, list) else [query]
-        excluded = self._equal(queries) if exclude else None
+        excluded = self._equal(queries) if exclude and len(self) else None
         vectors = self._embed(self.model, queries, column, precision)
         found = self.hits(vectors, k, excluded, **options)
         return found if isinstance(query, list) else found[0]

@@ -332,3 +332,54 @@ def test_without_a_model_there_are_vectors_and_records_to_search_with(flat):
     assert isinstance(opened.search_vectors(QUERIES[:1], 1, group="shelf")[0][0], Hit)
     with pytest.raises(GalleryError, match="was opened without a model"):
         opened.search("q0")
+
+
+def test_filters_and_groups_follow_the_changes_of_a_gallery(tmp_path):
+    rows = [row for row in ROWS[:300] if row["shelf"] < 50]
+    gallery = Gallery.build(Numbers(), rows, "text", tmp_path / "g", "sku")
+    options = {"where": "shelf in (7, 70)", "group": "article"}
+    assert {hit.record["shelf"] for hit in gallery.search("q0", 99, **options)} == {7}
+    gallery.add([row for row in ROWS[:300] if row["shelf"] >= 50])
+    gallery.remove(["s7", "s170"])
+
+    def passes(row):
+        return (
+            row["shelf"] in (7, 70) and row["sku"] not in ("s7", "s170") and int(row["text"]) < 300
+        )
+
+    for opened in (gallery, Gallery.open(gallery.folder)):
+        (hits,) = opened.search_vectors(QUERIES[:1], 99, **options)
+        assert found(hits) == plainly(QUERIES[0], 99, passes, group="article")
+    with pytest.raises(GalleryError, match="has no record 's7'"):
+        gallery.search_ids("s7")
+    gallery.add([{"sku": "new", "text": "7", "colour": "red"}])
+    assert [hit.id for hit in gallery.search("7", where="colour = 'red'")] == ["new"]
+    assert len(gallery.search("7", 999, where="colour is null")) == 298
+
+
+def test_an_empty_gallery_finds_nothing(gallery_without_records):
+    empty = gallery_without_records
+    assert len(empty) == 0
+    for options in (
+        {},
+        {"where": "shelf = 1"},
+        {"group": "shelf"},
+        {"threshold": 0.1},
+        {"exact": 1},
+    ):
+        assert empty.search_vectors(QUERIES[:2], 5, **options) == [[], []]
+        assert empty.search("q1", **options) == []
+    assert empty.search("q1", exclude=True) == []
+    with pytest.raises(GalleryError, match="has no record 's1'"):
+        empty.search_ids("s1")
+    with pytest.raises(GalleryError, match="where: shelf =⟨here⟩"):
+        empty.search("q1", where="shelf =")
+    with pytest.raises(GalleryError, match="k: found 0"):
+        empty.search("q1", 0)
+
+
+@pytest.fixture
+def gallery_without_records(tmp_path):
+    gallery = Gallery.build(Numbers(), ROWS[:3], "text", tmp_path / "g", "sku")
+    gallery.remove(["s0", "s1", "s2"])
+    return gallery
