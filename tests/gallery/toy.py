@@ -5,6 +5,8 @@ imported once. It answers with the process's number:
 
     loop FOLDER        rebuild without end, each time with the next version of the table
     die FOLDER N       rebuild once, and be killed at the Nth step in the folder; 0: never
+    change FOLDER N    change it N times, from the version that it has: see ``change``
+    wait FOLDER        remove the record s0, once no other process is writing
 """
 
 from __future__ import annotations
@@ -116,13 +118,57 @@ def die(folder, step):
     build(folder, 2)
 
 
+def state(version):
+    """The texts by id after so many changes: each adds ten, replaces five and removes five."""
+    found = {row["sku"]: row["text"] for row in table(0)}
+    for done in range(1, version + 1):
+        found |= {row["sku"]: row["text"] for row in changes(done)}
+        for name in removed(done):
+            del found[name]
+    return found
+
+
+def changes(version):
+    """Ten rows that are new with a version, and five that replace those of the last one."""
+    names = [f"v{version}-{n}" for n in range(10)]
+    if version > 1:
+        names += [f"v{version - 1}-{n}" for n in range(5)]
+    return [{"sku": name, "text": f"{version}/{name}", "version": version} for name in names]
+
+
+def removed(version):
+    return [f"v{version - 1}-{n}" for n in range(5, 10)] if version > 1 else []
+
+
+def change(folder, times):
+    """Upserts and removals are two commits; every third time all is compacted as well."""
+    from msiam.gallery.gallery import Gallery
+
+    gallery = Gallery.open(folder, Toy())
+    for _ in range(int(times)):
+        tables = [record["version"] for _, record in gallery.records(np.arange(len(gallery)))]
+        version = max(tables) + 1
+        # One that was killed between both commits has its removals still to do.
+        gallery.remove(removed(version - 1), missing_ok=True)
+        gallery.upsert(changes(version))
+        gallery.remove(removed(version))
+        if version % 3 == 0:
+            gallery.compact()
+
+
+def wait(folder):
+    from msiam.gallery.gallery import Gallery
+
+    Gallery.open(folder).remove(["s0"], wait=True)
+
+
 def serve():
     import tempfile
 
     # All that a build imports is imported here once, for every process.
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "first", 0)
-    forked.serve({"loop": loop, "die": die})
+    forked.serve({"loop": loop, "die": die, "change": change, "wait": wait})
 
 
 if __name__ == "__main__":
