@@ -28,6 +28,7 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}", style="dim"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # of a file it would make an empty line
     )
 
 

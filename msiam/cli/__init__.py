@@ -17,8 +17,8 @@ from msiam.registry import registry
 
 #: The file of each command; its function has the same name.
 COMMANDS = (
-    "train", "evaluate", "embed", "index", "search", "tune", "match", "serve", "mine", "plugins",
-    "demo",
+    "train", "evaluate", "embed", "index", "add", "remove", "compact", "check", "search", "tune",
+    "match", "serve", "mine", "plugins", "demo",
 )  # fmt: skip
 
 

@@ -118,6 +118,20 @@ class Gallery(Searching, Updatable):
             check_fingerprint(self.model, manifest, self.folder)
         self.manifest, self._segments = manifest, segments
 
+    def check(self) -> None:
+        """Read all of its files. Opening reads those of up to 64 MiB, and a sample of longer ones.
+
+        Raises:
+            GalleryError: one has changed since it was written, or is gone.
+        """
+        for stored in self.manifest.files:
+            try:
+                stored.check(self.folder, whole=True)
+            except FileNotFoundError as error:
+                raise GalleryError(
+                    f"{error.filename}: is gone; open the gallery anew if another process wrote it"
+                ) from error
+
     def __len__(self) -> int:
         return self.manifest.count
 
