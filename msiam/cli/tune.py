@@ -141,8 +141,8 @@ def _source(opened: Gallery, queries: str | None) -> str:
     )
 
 
-def _say(factory: str) -> None:
-    progress.print(f"measuring {factory}")
+def _say(what: str) -> None:
+    progress.print(what, soft_wrap=True)
 
 
 def print_measured(found: list[Measured], chosen: Measured | None, wanted: Wanted) -> None:

@@ -74,7 +74,7 @@ def measured(
     wanted: Wanted,
     queries: np.ndarray | None = None,
     seed: int = 0,
-    begin: Callable[[str], None] = lambda factory: None,
+    say: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Measured]:
     """Measure candidates on the gallery's vectors, against exact neighbours of queries.
 
@@ -82,7 +82,8 @@ def measured(
         queries: (q, dim) float32. None: some of the gallery's own vectors, which are then left
             out of the indexes that are measured. ``seed`` says which; and which of more than
             2,000 queries are taken.
-        begin: called with the factory of each candidate before it is built.
+        say: called with what comes next: which index is built, or left out since it would take
+            more memory than is wanted.
 
     Raises:
         GalleryError: there are too few records, or no queries; another backend than FAISS.
@@ -108,12 +109,15 @@ def measured(
         queries = queries[np.sort(rng.choice(len(queries), QUERIES, replace=False))]
     if not len(queries):
         raise GalleryError("no queries to measure with; give some, or leave that out")
-    k = min(wanted.k, int(kept.sum()))
+    rest = _Rest(gallery, kept)
+    k = min(wanted.k, len(rest))
     scores, _ = gallery.nearest(queries, k, among=kept)
     truth = Truth(queries, scores[:, -1], k)
-    rest = _Rest(gallery, kept)
-    for candidate in candidates(int(kept.sum()), gallery.dim):
-        begin(candidate.factory)
+    for candidate in candidates(len(rest), gallery.dim):
+        if wanted.memory is not None and candidate.bytes * len(rest) > wanted.memory:
+            say(f"left out: {candidate.factory}, for which {wanted.memory:,} bytes are too few")
+            continue
+        say(f"measuring {candidate.factory}")
         with tempfile.TemporaryDirectory(prefix="msiam-tune-") as folder:
             yield from measure(candidate, rest, truth, wanted.recall, Path(folder) / "index")
 
@@ -123,6 +127,9 @@ class _Rest:
 
     def __init__(self, gallery: Gallery, kept: np.ndarray) -> None:
         self._gallery, self._kept = gallery, kept
+
+    def __len__(self) -> int:
+        return int(self._kept.sum())
 
     def __iter__(self) -> Iterator[np.ndarray]:
         start = 0

@@ -23,9 +23,11 @@ class Candidate:
         depth: the parameter that says how far a search goes, its least and its largest value;
             None: it goes through everything.
         refines: whether vectors are found by short codes, and then scored again.
+        bytes: that a vector takes of the memory for searching, at least.
     """
 
     factory: str
+    bytes: float
     depth: tuple[str, int, int] | None = None
     refines: bool = False
 
@@ -42,15 +44,16 @@ def candidates(count: int, dim: int) -> Iterator[Candidate]:
     A product quantizer has four bits for each two dimensions, or where these do not divide the
     width, for as few as do.
     """
-    yield Candidate("Flat")
-    yield Candidate("HNSW32", ("ef_search", 16, 1024))
+    yield Candidate("Flat", 4 * dim)
+    yield Candidate("HNSW32", 4 * dim + 64 * 4, ("ef_search", 16, 1024))  # twice 32 neighbours
     lists = 2 ** round(math.log2(4 * math.sqrt(count)))
     lists = min(lists, 2 ** int(math.log2(max(1, count // FEWEST))))
     if lists < 4:
         return
     depth = ("nprobe", 1, lists)
-    yield Candidate(f"IVF{lists},Flat", depth)
+    yield Candidate(f"IVF{lists},Flat", 4 * dim + 8, depth)
     width = next((w for w in range(2, WIDEST + 1) if dim % w == 0), None)
     if width is not None:
-        yield Candidate(f"IVF{lists},PQ{dim // width}x4fs,RFlat", depth, refines=True)
-    yield Candidate(f"IVF{lists},RaBitQfs,RFlat", depth, refines=True)
+        codes = dim // width
+        yield Candidate(f"IVF{lists},PQ{codes}x4fs,RFlat", codes / 2 + 8, depth, refines=True)
+    yield Candidate(f"IVF{lists},RaBitQfs,RFlat", dim / 8 + 8, depth, refines=True)

@@ -15,10 +15,10 @@ from msiam.gallery.tuning_measure import Measured
 COUNT, DIM, K = 20_000, 32, 10
 #: Four of the five kinds. (A product quantizer takes the longest to train, and is measured beside.)
 KINDS = [
-    Candidate("Flat"),
-    Candidate("HNSW16", ("ef_search", 16, 1024)),
-    Candidate("IVF128,Flat", ("nprobe", 1, 128)),
-    Candidate("IVF128,RaBitQfs,RFlat", ("nprobe", 1, 128), refines=True),
+    Candidate("Flat", 128),
+    Candidate("HNSW16", 256, ("ef_search", 16, 1024)),
+    Candidate("IVF128,Flat", 136, ("nprobe", 1, 128)),
+    Candidate("IVF128,RaBitQfs,RFlat", 12, ("nprobe", 1, 128), refines=True),
 ]
 
 
@@ -152,6 +152,19 @@ def test_queries_that_are_given_hold_nothing_out(small, monkeypatch):
     assert seen[0][0] == 1000 and len(seen[0][1].queries) == 7 and seen[0][1].k == 1000
     list(measured(small, Wanted(0.9), clustered(2500, 9)))
     assert len(seen[-1][1].queries) == 2000
+
+
+def test_what_cannot_fit_is_not_built(small, monkeypatch):
+    monkeypatch.setattr(tuning, "measure", lambda *arguments: iter(()))
+    said = []
+    list(measured(small, Wanted(0.9, memory=900 * 4 * DIM), say=said.append))
+    assert said == [
+        "measuring Flat",
+        "left out: HNSW32, for which 115,200 bytes are too few",
+        "left out: IVF16,Flat, for which 115,200 bytes are too few",
+        "measuring IVF16,PQ16x4fs,RFlat",
+        "measuring IVF16,RaBitQfs,RFlat",
+    ]
 
 
 def one(low=0.99, memory=100, single=0.5, batch=0.5):

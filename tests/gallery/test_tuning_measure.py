@@ -82,11 +82,11 @@ def test_about_the_least_depth_that_is_enough(least, more, needed):
 @pytest.mark.parametrize(
     "candidate",
     [
-        Candidate("Flat"),
-        Candidate("HNSW8", ("ef_search", 16, 256)),
-        Candidate("IVF32,Flat", ("nprobe", 1, 32)),
-        Candidate("IVF32,PQ8x4fs,RFlat", ("nprobe", 1, 32), refines=True),
-        Candidate("IVF32,RaBitQfs,RFlat", ("nprobe", 1, 32), refines=True),
+        Candidate("Flat", 64),
+        Candidate("HNSW8", 128, ("ef_search", 16, 256)),
+        Candidate("IVF32,Flat", 72, ("nprobe", 1, 32)),
+        Candidate("IVF32,PQ8x4fs,RFlat", 12, ("nprobe", 1, 32), refines=True),
+        Candidate("IVF32,RaBitQfs,RFlat", 10, ("nprobe", 1, 32), refines=True),
     ],
     ids=lambda candidate: candidate.factory,
 )
@@ -100,7 +100,8 @@ def test_an_index_is_searched_as_deeply_as_the_target_takes(candidate, tmp_path)
         assert min(one.single, one.batch, one.build) > 0
         assert one.disk == (tmp_path / "index").stat().st_size
         whole = VECTORS.nbytes if candidate.refines else 0
-        assert one.memory == one.disk - whole > 0
+        assert one.memory == one.disk - whole
+        assert candidate.bytes * len(VECTORS) <= one.memory < 20 * candidate.bytes * len(VECTORS)
         assert one.options.factory == candidate.factory
         if candidate.refines:
             assert one.options.k_factor in FACTORS
@@ -109,7 +110,7 @@ def test_an_index_is_searched_as_deeply_as_the_target_takes(candidate, tmp_path)
 
 
 def test_the_same_vectors_give_the_same_recall(tmp_path):
-    candidate = Candidate("IVF32,RaBitQfs,RFlat", ("nprobe", 1, 32), refines=True)
+    candidate = Candidate("IVF32,RaBitQfs,RFlat", 10, ("nprobe", 1, 32), refines=True)
     one, two = (
         [(m.options, m.recall) for m in measure(candidate, [VECTORS], TRUTH, 0.9, tmp_path / "i")]
         for _ in range(2)
@@ -123,7 +124,7 @@ def test_the_same_vectors_give_the_same_recall(tmp_path):
 @given(st.integers(0, 10**6))
 def test_the_recall_holds_on_fresh_queries(tmp_path_factory, seed):
     place = tmp_path_factory.mktemp("fresh") / "index"
-    candidate = Candidate("IVF32,Flat", ("nprobe", 1, 32))
+    candidate = Candidate("IVF32,Flat", 72, ("nprobe", 1, 32))
     truth = truth_of(clustered(400, seed))
     found = list(measure(candidate, [VECTORS], truth, 0.9, place))
     promised = min((m for m in found if m.low >= 0.9), key=lambda m: m.options.nprobe)
