@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from msiam.losses.anchors import Pooled
 from msiam.losses.base import Loss, Targets
@@ -62,8 +64,27 @@ class SupCon(Loss):
         for found in sums_over(sides, [everything], totals=True):
             (candidates,), total, count = found.log_sums, found.total, found.count
             assert total is not None and count is not None
-            alone = count == 0  # an only item has neither positives nor candidates
-            cost = torch.addcdiv(candidates, total, count.clamp(min=1), value=-scale)
-            cost = cost.masked_fill(alone, 0).sum(dim=1)
-            costs.append(cost / targets.total((~alone).sum(dim=1)).clamp(min=1))
+            there = (count > 0).to(total.dtype)  # an only item has neither positives nor candidates
+            share = there / targets.total(there.sum(dim=1)).clamp(min=1)[:, None]
+            costs.append(_Cost.apply(candidates, total, share, -scale * share / count.clamp(min=1)))
         return mean_of(costs)
+
+
+class _Cost(torch.autograd.Function):
+    """(ways,) sums of products, candidates · share + total · of_total; −∞ · 0 is 0.
+
+    Written out, since autograd takes several times as long for so few numbers.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, candidates: Tensor, total: Tensor, share: Tensor, of_total: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(share, of_total)
+        candidates = candidates.clamp(min=torch.finfo(candidates.dtype).min)
+        return candidates.mul_(share).addcmul_(total, of_total).sum(dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return *(grads[0][:, None] * slope for slope in ctx.saved_tensors), None, None
