@@ -55,7 +55,7 @@ def measure(text: str, vectors: np.ndarray, queries: np.ndarray) -> dict[str, fl
                 index.search(queries, K)
                 batch.append(time.perf_counter() - start)
         finally:
-            kind.discard(path, options)
+            kind.discard(path)
     best = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
     shared = [len(np.intersect1d(a, b)) for a, b in zip(found, best, strict=True)]
     return {

@@ -13,7 +13,8 @@ from msiam.cli.console import output, print_json
 from msiam.errors import RecipeError
 
 if TYPE_CHECKING:
-    from msiam.gallery.searchable import Hit, SearchOptions
+    from msiam.gallery.hits import Hits
+    from msiam.gallery.searchable import SearchOptions
     from msiam.towers.inference import Precision
 
 
@@ -79,7 +80,7 @@ def search(
         from msiam.gallery.gallery import Gallery
 
         opened = Gallery.open(gallery)
-    found: list[tuple[str, str | int, list[Hit]]] = []
+    found: list[tuple[str, str | int, Hits]] = []
     if queries:
         hits = opened.search(
             queries, k, column=column, precision=cast("Precision", precision), exclude=exclude,
@@ -114,7 +115,7 @@ def _threshold(text: str | None) -> float | Literal["run"] | None:
         raise RecipeError(f"--threshold: found '{text}'; give a number, or run") from error
 
 
-def print_hits(query: str, hits: list[Hit], columns: list[str]) -> None:
+def print_hits(query: str, hits: Hits, columns: list[str]) -> None:
     """One query's records: score, id, and those of the model's columns that the records have."""
     output.print(query, style="bold", soft_wrap=True)
     if not hits:

@@ -10,6 +10,7 @@ import numpy as np
 
 from msiam.errors import GalleryError
 from msiam.gallery.building import Embedder, Progress, build_gallery, check_fingerprint
+from msiam.gallery.hits import Read
 from msiam.gallery.manifest import MANIFEST, Manifest
 from msiam.gallery.searching import Searching
 from msiam.gallery.segments import Segments
@@ -180,11 +181,9 @@ class Gallery(Searching, Updatable):
         """All vectors, in chunks of (n, dim) float32, in the order of positions."""
         return self._segments.all_vectors()
 
-    def records(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
-        """The ids and records at n positions."""
-        found = self._segments.records(np.asarray(positions))
-        ids, records = (column.to_pylist() for column in found.columns)
-        return list(zip(ids, records, strict=True))
+    @property
+    def _reader(self) -> Read:
+        return self._segments.records
 
     @property
     def record_type(self) -> pa.StructType:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -17,7 +15,9 @@ import numpy as np
 from msiam.errors import GalleryError
 from msiam.gallery.backend import as_vectors
 from msiam.gallery.columns import Columns
+from msiam.gallery.exact import nothing
 from msiam.gallery.filters import Filter
+from msiam.gallery.hits import Hits, Read, as_hits
 from msiam.gallery.manifest import Manifest
 from msiam.gallery.ranking import Rules, ranked
 
@@ -41,21 +41,6 @@ class SearchOptions(TypedDict, total=False):
     threshold: float | Literal["run"] | None
     group: str | None
     exact: bool
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A record that a search found.
-
-    Attributes:
-        id: the record's id.
-        score: the inner product with the query: for normalised embeddings the cosine.
-        record: the record's other columns.
-    """
-
-    id: str
-    score: float
-    record: dict[str, Any]
 
 
 class Searchable(ABC):
@@ -84,9 +69,14 @@ class Searchable(ABC):
     def vectors(self, positions: np.ndarray) -> np.ndarray:
         """The vectors at n positions, (n, dim) float32."""
 
+    @property
     @abstractmethod
+    def _reader(self) -> Read:
+        """Reads the records that are there now, also when the gallery has changed since."""
+
     def records(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
         """The ids and records at n positions."""
+        return self._reader(np.asarray(positions))
 
     @abstractmethod
     def find(self, ids: Sequence[str]) -> np.ndarray:
@@ -135,7 +125,7 @@ class Searchable(ABC):
         threshold: float | Literal["run"] | None = None,
         group: str | None = None,
         exact: bool = False,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """The hits of each of the vectors, (q, dim): as ``Gallery.search_vectors``.
 
         Args:
@@ -144,7 +134,8 @@ class Searchable(ABC):
         if not len(self):  # and so no columns that could be asked
             if where is not None:
                 Filter(where)
-            return [[] for _ in self.checked(vectors, k)]
+            queries = self.checked(vectors, k)
+            return as_hits(*nothing(len(queries), 0), self._reader)
         if where is None and threshold is None and group is None and excluded is None:
             scores, positions = self.nearest(vectors, k, exact=exact)
         else:
@@ -155,13 +146,7 @@ class Searchable(ABC):
                 excluded,
             )
             scores, positions = self._ranked(vectors, k, among, rules, exact)
-        found = positions >= 0
-        records = self.records(positions[found])
-        hits = (
-            Hit(id, score, record)
-            for (id, record), score in zip(records, scores[found].tolist(), strict=True)
-        )
-        return [list(itertools.islice(hits, count)) for count in found.sum(axis=1).tolist()]
+        return as_hits(scores, positions, self._reader)
 
     def _ranked(
         self, vectors: Any, k: int, among: np.ndarray | None, rules: Rules, exact: bool

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from msiam.errors import GalleryError
 from msiam.gallery.building import Embedder, check_column
-from msiam.gallery.searchable import Hit as Hit
+from msiam.gallery.hits import Hits
 from msiam.gallery.searchable import Searchable, SearchOptions
 from msiam.paths import is_file
 
@@ -46,7 +46,7 @@ class Searching(Searchable):
         precision: Precision = "fp32",
         exclude: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> list[list[Hit]]: ...
+    ) -> list[Hits]: ...
 
     @overload
     def search(
@@ -58,7 +58,7 @@ class Searching(Searchable):
         precision: Precision = "fp32",
         exclude: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     def search(
         self,
@@ -69,7 +69,7 @@ class Searching(Searchable):
         precision: Precision = "fp32",
         exclude: bool = False,
         **options: Unpack[SearchOptions],
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """The records nearest to a query, the best first.
 
         A search goes across where it can: a query goes through a column that reads it other than
@@ -112,7 +112,7 @@ class Searching(Searchable):
         *,
         exclude: Sequence[Sequence[str]] | None = None,
         **options: Unpack[SearchOptions],
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """The records nearest to each of the vectors, (q, dim), the best first.
 
         Args:
@@ -133,12 +133,12 @@ class Searching(Searchable):
     @overload
     def search_ids(
         self, ids: list[str], k: int = 10, *, exclude: bool = True, **options: Unpack[SearchOptions]
-    ) -> list[list[Hit]]: ...
+    ) -> list[Hits]: ...
 
     @overload
     def search_ids(
         self, ids: str, k: int = 10, *, exclude: bool = True, **options: Unpack[SearchOptions]
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     def search_ids(
         self,
@@ -147,7 +147,7 @@ class Searching(Searchable):
         *,
         exclude: bool = True,
         **options: Unpack[SearchOptions],
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """The records nearest to a record, or to each of several: "more like this".
 
         Args:

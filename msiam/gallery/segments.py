@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,8 +79,12 @@ class Segments:
         for segment in self.parts:
             yield from segment.all_vectors()
 
-    def records(self, positions: np.ndarray) -> pa.RecordBatch:
+    def records(self, positions: np.ndarray) -> list[tuple[str, dict[str, Any]]]:
         """The ids and records at n positions, in their order."""
+        ids, records = (column.to_pylist() for column in self._taken(positions).columns)
+        return list(zip(ids, records, strict=True))
+
+    def _taken(self, positions: np.ndarray) -> pa.RecordBatch:
         places = np.empty(len(positions), np.int64)
         parts, count = [], 0
         for segment, rows, own in self._shared(positions):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msiam.errors import GalleryError, PluginError, RecipeError
 from msiam.gallery.building import Embedder
 from msiam.gallery.gallery import Gallery
+from msiam.gallery.hits import Hit
 from msiam.gallery.manifest import Manifest
-from msiam.gallery.searching import Hit
 from msiam.gallery.writing import commit
 from msiam.towers.model import Model
 

@@ -9,7 +9,7 @@ import pytest
 from msiam.data.streams import open_stream
 from msiam.errors import GalleryError
 from msiam.gallery.gallery import Gallery
-from msiam.gallery.searching import Hit
+from msiam.gallery.hits import Hit
 
 COUNT, DIM = 2000, 16
 #: One of each kind: exact, graphs, inverted lists, codes, and codes that are scored again.
