@@ -224,7 +224,7 @@ class Service:
             # An unknown id is one client's mistake, and no other's.
             return [self._search(gallery, jobs, vectors, [number])[0] for number in numbers]
         found = {True: iter(by_id), False: iter(by_vector)}
-        return [[next(found[isinstance(q, str)]) for q in jobs[n].queries] for n in numbers]
+        return [[list(next(found[isinstance(q, str)])) for q in jobs[n].queries] for n in numbers]
 
     def refresh(self) -> bool:
         """Open the gallery again if it was written since; whether it was.
