@@ -3,6 +3,7 @@
 # make bench  encoding and training beside sentence-transformers and others, on the data sets of
 #             MSIAM_DATA; writes the tables of docs/performance.md; and how soon msiam answers
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
+# make bench-gallery  filtered recall beside FAISS's, and what msiam tune promises
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MSIAM_DATA ?= ../shared/data
 
-.PHONY: demo test lint recipes bench bench-losses clean
+.PHONY: demo test lint recipes bench bench-losses bench-gallery clean
 
 demo: $(VENV)/demo
 	$(BIN)/msiam demo
@@ -33,6 +34,9 @@ bench: $(VENV)/bench
 
 bench-losses: $(VENV)/bench
 	$(BIN)/python benchmarks/losses.py
+
+bench-gallery: $(VENV)/dev
+	$(BIN)/python benchmarks/gallery_recall.py
 
 # One environment; each stamp says which extras are in it.
 $(VENV)/demo: pyproject.toml constraints.txt
