@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,10 @@ def serve(
     """
     loopback = _is_loopback(host)
     token = _token(host, loopback)
+    # Requests are read and answered beside the model: a processor is theirs. (This has to be said
+    # before torch and FAISS come in.) And neither waits for long for the other to go on.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
+    sys.setswitchinterval(0.001)
     try:
         import uvicorn
 
@@ -57,12 +62,11 @@ def serve(
     listening = _listen(host, port)
     opened, made_by = open_with_run(gallery, run)
     limits = Limits(body=body * 2**20, seconds=seconds, waiting=waiting)
-    app = create_app(
-        Service(opened, made_by), limits, token, {*LOOPBACK, host} if loopback else None
-    )
+    hosts = {*LOOPBACK, host} if loopback else None
+    app = create_app(Service(opened, made_by), limits, token, hosts)
     config = uvicorn.Config(
         app, http=Connection.limited(seconds), ws="none", log_level="warning", access_log=False,
-        server_header=False, timeout_graceful_shutdown=int(seconds) + 1,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=int(seconds) + 1,
     )  # fmt: skip
     listening.listen(config.backlog)  # who comes from here on waits, and is not refused
     shown = f"[{host}]" if ":" in host else host

@@ -57,6 +57,7 @@ def create_app(
         summary="Search in a gallery, and match.",
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
+        telemetry={"operation_spans": False},  # within a request; they cost more than its checks
         lifespan=lifespan,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if token else None,
     )

@@ -1,22 +1,23 @@
-"""A client's connection: how long a request may take on it, and what is no HTTP at all.
+"""A client's connection: how long a request may take on it, how large a head may be, and what is
+no HTTP at all.
 
 The application knows of a request once its head is there, and until its answer is handed over. A
-client that sends a head byte by byte, or never reads its answer, is cut off here.
+client that sends a head byte by byte or without an end, or never reads its answer, is cut off here.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from msiam.serving.problems import MEDIA_TYPE, ProblemError
+from msiam.serving.problems import ProblemError
 
 GRACE = 5.0  # seconds beyond the application's own limit, so that it can say what went wrong
+LARGEST_HEAD = 64 * 2**10  # bytes, and of all that is no body
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """A connection of uvicorn's, cut off ``seconds`` after a request on it began and is not over.
 
     A connection that is new has to begin one in that time.
@@ -24,6 +25,7 @@ class Connection(H11Protocol):
 
     seconds = 20.0
     _deadline: asyncio.TimerHandle | None = None
+    _head = 0  # bytes of this request that are no body
 
     @classmethod
     def limited(cls, seconds: float) -> type[Connection]:
@@ -40,7 +42,18 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._begin()
+        self._head += len(data)
         super().data_received(data)
+        if self._head > LARGEST_HEAD:
+            self._refuse(431, f"the request has more than {LARGEST_HEAD:,} bytes beside its body")
+
+    def on_body(self, body: bytes) -> None:
+        self._head -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._end()
@@ -49,16 +62,14 @@ class Connection(H11Protocol):
             self._begin()
 
     def send_400_response(self, msg: str) -> None:
-        """A problem document, as for any other mistake."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = bytes(ProblemError(400, "this is no HTTP/1.1 request").response().body)
-            headers = [("Content-Type", MEDIA_TYPE), ("Connection", "close")]
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+        self._refuse(400, "this is no HTTP/1.1 request")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Say why, if no other answer is under way, and hang up."""
+        if self.cycle is None or self.cycle.response_complete:
+            answer = ProblemError(status, detail, {"Connection": "close"}).response()
+            lines = [b"HTTP/1.1 %d" % status, *map(b": ".join, answer.raw_headers), b"", b""]
+            self.transport.write(b"\r\n".join(lines) + bytes(answer.body))
         self.transport.close()
 
     def _begin(self) -> None:

@@ -20,8 +20,11 @@ LARGE = b"x" * 50_000_000
 
 
 async def application(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while (await receive()).get("more_body"):
+        pass
     body = LARGE if scope["path"] == "/large" else b"well"
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -80,10 +83,10 @@ def test_nor_does_a_second_one_hang(client):
 def test_several_requests_one_after_the_other_and_at_once(client):
     client.sendall(GET * 3)
     found = b""
-    while found.count(b"HTTP/1.1 200") < 3:
+    while found.count(b"well") < 3:
         found += client.recv(1 << 16)
     client.sendall(GET)
-    assert b"HTTP/1.1 200" in client.recv(1 << 16)
+    assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
 
 
 def test_who_does_not_read_the_answer_is_cut_off(client):
@@ -93,8 +96,27 @@ def test_who_does_not_read_the_answer_is_cut_off(client):
     assert len(rest(client)) < len(LARGE)
 
 
-def test_what_is_no_http_is_a_problem_document(client):
-    client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+LONG = b"GET /small HTTP/1.1\r\nHost: here\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"\x16\x03\x01 hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA b\r\n\r\n", 400),
+        (b"GET /" + b"x" * 100_000, 431),
+        (LONG + b"A: " + b"x" * 100_000, 431),
+        (LONG + b"A: b\r\n" * 20_000, 431),
+    ],
+)
+def test_what_is_no_request_is_a_problem_document(client, said, status):
+    client.sendall(said)
     head, _, body = rest(client).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400") and b"application/problem+json" in head
-    assert json.loads(body)["status"] == 400
+    assert head.startswith(b"HTTP/1.1 %d" % status) and b"application/problem+json" in head
+    assert json.loads(body)["status"] == status
+
+
+def test_a_large_body_is_no_large_head(client):
+    head = b"POST /small HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n"
+    client.sendall(head + b"x" * 1_000_000)
+    assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
