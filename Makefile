@@ -3,7 +3,8 @@
 # make bench  encoding and training beside sentence-transformers and others, on the data sets of
 #             MSIAM_DATA; writes the tables of docs/performance.md; and how soon msiam answers
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
-# make bench-gallery  filtered recall beside FAISS's, and what msiam tune promises
+# make bench-gallery  filtered recall beside FAISS's, what msiam tune promises, a served gallery
+#             under load; writes the tables of docs/search.md and docs/serving.md
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
 
 PYTHON ?= python3
@@ -37,6 +38,7 @@ bench-losses: $(VENV)/bench
 
 bench-gallery: $(VENV)/dev
 	$(BIN)/python benchmarks/gallery_recall.py
+	$(BIN)/python benchmarks/serving.py
 
 # One environment; each stamp says which extras are in it.
 $(VENV)/demo: pyproject.toml constraints.txt
