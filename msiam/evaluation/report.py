@@ -13,6 +13,7 @@ from msiam.evaluation.verdict import Verdict
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
+ARROW = " → "  # in the name of a direction
 COUNTS = {"pairs", "same", "queries", "gallery", "median_rank"}
 
 
@@ -121,11 +122,14 @@ def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
             "" if low is None or high is None else f"{number(low)}–{number(high)}",
             "" if chance is None else number(chance),
         )
-        parts.setdefault(direction.replace("_to_", " → "), []).append(line)
+        parts.setdefault(direction.replace("_to_", ARROW), []).append(line)
+    for name in [name for name in parts if ARROW not in name]:
+        # What there is of one direction needs not be said of all.
+        within = [one for one in parts if ARROW in one and one.rpartition("/")[0] == name]
+        if len(within) == 1:
+            parts[name] = [line for line in parts[name] if line not in parts[within[0]]]
     everywhere = parts.pop("", [])
-    if len(parts) == 1:  # what there is of one direction needs not be said of all
-        (lines,) = parts.values()
-        everywhere = [line for line in everywhere if line not in lines]
+    parts = {name: lines for name, lines in parts.items() if lines}
     if everywhere:
         parts["all directions" if parts else ""] = everywhere
     return parts

@@ -192,6 +192,9 @@ def test_the_table_puts_interval_and_chance_beside_the_value():
     assert list(table({"auc": 0.9, "chance/auc": 0.5})) == [""]
     assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.5})) == ["a → a"]
     assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.6})) == ["a → a", "all directions"]
+    both = {"mrr": 0.5, "a_to_a/mrr": 0.5, "unseen/mrr": 0.4, "unseen/a_to_a/mrr": 0.4}
+    assert list(table(both)) == ["a → a", "unseen/a → a"]
+    assert list(table({**both, "unseen/map": 0.3})) == ["a → a", "unseen", "unseen/a → a"]
     assert len(table({"mrr": 0.5, "a_to_b/mrr": 0.5, "b_to_a/mrr": 0.5})) == 3
 
 
