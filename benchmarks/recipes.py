@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from figures import FIGURES, TRIED, Figure
+from figures import FIGURES, NOTES, Figure
 
 import msiam
 from msiam.errors import MsiamError, one_of
@@ -35,6 +35,7 @@ HEADING = (
     "|---|---|---|---|---|---|---|---|\n"
 )
 MISSED, UNTRAINED = "(missed)", "not trained yet"
+BELOW = "\n## Missed, or not trained yet: what was tried\n\n"
 
 
 def resolved(recipe: msiam.Recipe) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def _line(
 def with_rows(page: str, rows: Mapping[str, str]) -> str:
     """The page with these rows in its table; a recipe that has none here keeps its old one.
 
-    Below the table stands what was tried where a figure is missed.
+    Below the table stands what is known where a figure is missed, or there is none yet.
     """
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
@@ -132,13 +133,10 @@ def with_rows(page: str, rows: Mapping[str, str]) -> str:
     for name in FIGURES:
         line = rows.get(name, known.get(name, UNTRAINED))
         lines[name] = row(name, None)[0] if UNTRAINED in line else line
-    missed = [name for name, line in lines.items() if MISSED in line]
+    unmet = [name for name, line in lines.items() if MISSED in line or UNTRAINED in line]
     parts = [before, BEGIN, HEADING, *(f"{line}\n" for line in lines.values())]
-    if missed:
-        parts.append("\n## Missed\n\n")
-        parts += [
-            f"- **{name}**: {TRIED.get(name, 'nothing else was tried yet.')}\n" for name in missed
-        ]
+    if notes := [f"- **{name}**: {NOTES[name]}\n" for name in unmet if name in NOTES]:
+        parts += [BELOW, *notes]
     return "".join([*parts, END, after])
 
 

@@ -36,7 +36,7 @@ def root(tmp_path, monkeypatch):
     """A checkout with three recipes without a run, two of which have a row in the page."""
     monkeypatch.setattr(recipes, "ROOT", tmp_path)
     monkeypatch.setattr(recipes, "RESULTS", tmp_path / "results.md")
-    monkeypatch.setattr(recipes, "TRIED", {"quora": "more words."})
+    monkeypatch.setattr(recipes, "NOTES", {"quora": "more words.", "quora_scratch": "few."})
     kept = {name: recipes.FIGURES[name] for name in ("quora", "quora_scratch", "text_image")}
     kept["quora_scratch"] = recipes.Figure(
         "verification", "auc", None, "chance", elsewhere="elsewhere"
@@ -86,9 +86,9 @@ def rows(root):
     return [line for line in (root / "results.md").read_text().splitlines() if "](../conf" in line]
 
 
-def missed(root):
+def notes(root):
     """What stands below the table, by recipe."""
-    _, _, below = (root / "results.md").read_text().partition("## Missed\n\n")
+    _, _, below = (root / "results.md").read_text().partition(recipes.BELOW)
     entries = [line for line in below.splitlines() if line.startswith("- ")]
     return {line.split("**")[1]: line.split(": ", 1)[1] for line in entries}
 
@@ -111,16 +111,16 @@ def test_a_recipe_without_a_run_here_keeps_its_row_and_without_one_anywhere_is_u
     assert page.startswith("before\n") and page.endswith(recipes.END + "after\n")
 
 
-def test_what_was_tried_stands_below_where_a_figure_is_missed(root, monkeypatch):
+def test_what_was_tried_stands_below_where_a_figure_is_missed_or_there_is_none(root, monkeypatch):
     main(monkeypatch, "--report-only")
-    assert missed(root) == {"quora": "more words.", "text_image": "nothing else was tried yet."}
-    write_run(root, "quora", 0.9)
-    write_run(root, "text_image", 0.9)
+    assert notes(root) == {"quora": "more words.", "quora_scratch": "few."}
+    for name in ("quora", "quora_scratch", "text_image"):
+        write_run(root, name, 0.9)
     assert main(monkeypatch, "--report-only") == 0
-    assert missed(root) == {} and "Missed" not in (root / "results.md").read_text()
+    assert notes(root) == {} and recipes.BELOW not in (root / "results.md").read_text()
     write_run(root, "quora", 0.8)
     assert main(monkeypatch, "--report-only") == 1
-    assert missed(root) == {"quora": "more words."}
+    assert notes(root) == {"quora": "more words."}
 
 
 def test_a_second_figure_has_a_row_of_its_own_and_is_judged_too(root, monkeypatch):
