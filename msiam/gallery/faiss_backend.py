@@ -117,6 +117,8 @@ class FaissBackend(Backend):
                 return nearest_among(queries, k, kept, self.reconstruct)
         scores, positions = self._index.search(queries, k, params=self._only(among))
         scores[positions < 0] = -np.inf
+        if (scores[:, 1:] < scores[:, :-1]).all():
+            return scores, positions
         # FAISS leaves equal scores in the order of its heap, which changes with k.
         order = np.lexsort((positions, -scores))
         return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)

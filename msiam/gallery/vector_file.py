@@ -50,8 +50,9 @@ class VectorFile:
     """Raw vectors on disk, which may be gone through any number of times, or looked up."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            self._vectors = np.load(path, mmap_mode="r")
+            self._vectors: np.memmap = np.load(path, mmap_mode="r")
         except ValueError as error:
             raise GalleryError(f"{path}: holds no vectors ({error}); {REMEDY}") from error
 
@@ -59,8 +60,13 @@ class VectorFile:
         return len(self._vectors)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self), ROWS):
-            yield np.asarray(self._vectors[start : start + ROWS])
+        """In chunks, which are read: what is mapped would count as memory."""
+        dim = self._vectors.shape[1]
+        with self._path.open("rb") as file:
+            file.seek(self._vectors.offset)
+            for start in range(0, len(self), ROWS):
+                rows = min(ROWS, len(self) - start)
+                yield np.fromfile(file, np.float32, rows * dim).reshape(rows, dim)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """Those at ascending positions, (n, dim); a run of them is not copied."""

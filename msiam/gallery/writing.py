@@ -8,6 +8,7 @@ sees the old gallery or the new one, whole, whenever the writer may be stopped.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -48,6 +49,8 @@ def writing(folder: Path, wait: bool = False) -> Iterator[None]:
     try:
         _refuse_others(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):  # the lock may be writable all the same
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         lock = (folder / LOCK).open("a")
     except OSError as error:
         raise GalleryError(f"{folder}: cannot be written ({error.strerror})") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -250,6 +253,82 @@ def test_other_bad_input(toy, make, tmp_path):
         with pytest.raises(GalleryError, match="there is no such folder"):
             change()
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.fixture
+def parts(toy, make):
+    """A gallery with a file of each kind: two segments, raw vectors, and dead records."""
+    gallery = make(rows(0, 300), options={"factory": "IVF4,PQ4x4fs"})
+    gallery.upsert(rows(299, 310, version=1))
+    kinds = {path.name.partition("-")[0] for path in gallery.folder.iterdir()}
+    assert kinds == {".lock", "manifest.json", "catalogue", "index", "vectors", "dead"}
+    return gallery
+
+
+@pytest.mark.parametrize("kind", ["catalogue", "index", "vectors", "dead"])
+def test_a_damaged_file_of_any_segment_is_named(parts, kind):
+    for path in parts.folder.glob(f"{kind}-*"):
+        raw = path.read_bytes()
+        for changed in (raw[:-1], raw + b"x"):
+            path.write_bytes(changed)
+            with pytest.raises(GalleryError, match=rf"{path.name}: has \d+ bytes and had"):
+                Gallery.open(parts.folder)
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        with pytest.raises(GalleryError, match=f"{path.name}: has changed"):
+            Gallery.open(parts.folder)
+        for change in (parts.compact, lambda: parts.remove(["s1"])):
+            with pytest.raises(GalleryError, match=path.name):
+                change()
+        path.rename(path.with_suffix(".away"))
+        with pytest.raises(GalleryError, match=f"{path.name}: is missing"):
+            Gallery.open(parts.folder)
+        path.with_suffix(".away").rename(path)
+        path.write_bytes(raw)
+    Gallery.open(parts.folder).check()
+
+
+def test_check_reads_all_of_a_long_file(make, monkeypatch):
+    monkeypatch.setattr("msiam.gallery.stored.WHOLE", 10_000)
+    monkeypatch.setattr("msiam.gallery.stored.BLOCKS", 4)
+    monkeypatch.setattr("msiam.gallery.stored.BLOCK", 100)
+    folder = make(rows(0, 300), options={"factory": "IVF4,PQ4x4fs"}).folder
+    path = next(folder.glob("vectors-*"))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    opened = Gallery.open(folder)
+    with pytest.raises(GalleryError, match=f"{path.name}: has changed since it was written"):
+        opened.check()
+    path.unlink()
+    with pytest.raises(GalleryError, match=f"{path.name}: is gone"):
+        opened.check()
+
+
+def test_a_read_only_folder(toy, make, tmp_path):
+    gallery = make(rows(0, 5))
+    gallery.folder.chmod(0o555)
+    pid = os.fork()
+    if pid == 0:  # root may write anywhere, and so a process that gives its rights away asks
+        code = 1
+        try:
+            give_rights_away()
+            assert len(Gallery.open(gallery.folder)) == 5
+            for change in (lambda: gallery.remove(["s1"]), gallery.compact):
+                with pytest.raises(GalleryError, match=r"g: cannot be written \(Permission denied"):
+                    change()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    gallery.folder.chmod(0o755)
+    assert gallery.remove(["s1"]) == 1
+
+
+def give_rights_away():
+    """Drop all capabilities of Linux, so that a file's own permissions hold for root too."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def test_a_second_writer_is_told(toy, make):

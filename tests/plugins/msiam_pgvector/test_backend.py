@@ -299,3 +299,28 @@ def test_the_password_comes_from_the_environment_and_stands_nowhere(
     texts += [p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()]
     assert len(texts) > 10
     assert not any(SECRET in text for text in texts)
+
+
+def test_a_gallery_of_several_tables(new_server, toy, tmp_path):
+    server = new_server()
+    gallery = Gallery.build(
+        toy.Toy(), toy.table(1), "text", tmp_path / "g", id="sku", backend="pgvector",
+        options=given(server),
+    )  # fmt: skip
+    before = server.tables()
+    reader = Gallery.open(gallery.folder, toy.Toy())
+    gallery.upsert([{"sku": "s7", "text": "new", "version": 2}])
+    gallery.remove(["s8"])
+    assert set(before) < set(server.tables()) and len(gallery.manifest.segments) == 2
+    assert reader.search("1/7", k=1)[0].record["version"] == 1
+    for _ in range(2):
+        found = gallery.search(["new", "1/9", "1/8"], k=toy.ROWS)
+        assert [hits[0].id for hits in found][:2] == ["s7", "s9"]
+        assert [len(hits) for hits in found] == [toy.ROWS - 1] * 3
+        among = np.zeros(len(gallery), bool)
+        among[gallery.find(["s3", "s7"])] = True
+        hits = gallery.nearest(toy.unit("new")[None], 3, among=among)[1]
+        assert [id for id, _ in gallery.records(hits[0, :2])] == ["s7", "s3"] and hits[0, 2] == -1
+        gallery.compact()
+    assert len(server.tables()) == len(before) and not set(before) & set(server.tables())
+    assert not list(gallery.folder.glob("vectors-*"))  # PostgreSQL gives them back
