@@ -17,6 +17,7 @@ import numpy as np
 from msiam.errors import GalleryError
 from msiam.gallery.tuning_candidates import candidates
 from msiam.gallery.tuning_measure import Measured, Truth, measure
+from msiam.paths import room_on_disk
 
 if TYPE_CHECKING:
     from msiam.gallery.gallery import Gallery
@@ -87,6 +88,7 @@ def measured(
 
     Raises:
         GalleryError: there are too few records, or no queries; another backend than FAISS.
+        RunError: there is no room for an index in TMPDIR.
     """
     if gallery.manifest.backend != "faiss":
         raise GalleryError(
@@ -119,7 +121,9 @@ def measured(
             continue
         say(f"measuring {candidate.factory}")
         with tempfile.TemporaryDirectory(prefix="msiam-tune-") as folder:
-            yield from measure(candidate, rest, truth, wanted.recall, Path(folder) / "index")
+            place = Path(folder) / "index"
+            with room_on_disk(place):
+                yield from measure(candidate, rest, truth, wanted.recall, place)
 
 
 class _Rest:

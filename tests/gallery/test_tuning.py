@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 
-from msiam.errors import GalleryError
+from msiam.errors import GalleryError, RunError
 from msiam.gallery import tuning, tuning_measure
 from msiam.gallery.faiss_options import FaissOptions
 from msiam.gallery.gallery import Gallery
@@ -152,6 +154,24 @@ def test_queries_that_are_given_hold_nothing_out(small, monkeypatch):
     assert seen[0][0] == 1000 and len(seen[0][1].queries) == 7 and seen[0][1].k == 1000
     list(measured(small, Wanted(0.9), clustered(2500, 9)))
     assert len(seen[-1][1].queries) == 2000
+
+
+def test_a_disk_that_is_full_is_said(small, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(tuning, "measure", full)
+    with pytest.raises(RunError, match=r"msiam-tune-.*No space left on device"):
+        list(measured(small, Wanted(0.9)))
+
+
+@pytest.mark.parametrize("count", [100, 160, 400])
+def test_few_records_are_measured_too(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(tuning_measure, "SINGLES", 3)
+    found = list(measured(built(tmp_path / "g", count), Wanted(0.5)))
+    assert best([one for one in found if one.options.factory == "Flat"], Wanted(0.9)) is not None
+    assert len({one.options.factory for one in found}) == (2 if count < 173 else 5)
 
 
 def test_what_cannot_fit_is_not_built(small, monkeypatch):
