@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from msiam.losses.anchors import Column, anchors_first
 from msiam.losses.base import Loss, Targets
 from msiam.losses.distances import centred, squared_distances, squared_lengths
-from msiam.losses.tiles import diagonal, exactly, matches, square_tiles
+from msiam.losses.tiles import diagonal, exactly, matches, square_tiles, sums_along
 from msiam.registry.options import Options
 
 
@@ -160,9 +160,9 @@ class _Cost(torch.autograd.Function):
                 if pairs.mirrored and i == j:  # then a is b, and the slopes are as their mirror
                     slope.mul_(2)
                 else:
-                    grad_b[j] += slope.sum(dim=0)[:, None] * b[j]
+                    grad_b[j] += sums_along(slope, 0)[:, None] * b[j]
                     grad_b[j].addmm_(slope.T, a[i], alpha=-1)
-                grad_a[i] += slope.sum(dim=1)[:, None] * a[i]
+                grad_a[i] += sums_along(slope, 1)[:, None] * a[i]
                 grad_a[i].addmm_(slope, b[j], alpha=-1)
         ctx.save_for_backward(grad_a, grad_b)
         return total
