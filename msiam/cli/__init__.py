@@ -18,7 +18,7 @@ from msiam.registry import registry
 #: The file of each command; its function has the same name.
 COMMANDS = (
     "train", "evaluate", "embed", "index", "add", "remove", "compact", "check", "search", "tune",
-    "match", "serve", "mine", "plugins", "demo",
+    "match", "dedupe", "serve", "mine", "plugins", "demo",
 )  # fmt: skip
 
 
