@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from msiam import errors as errors
     from msiam.data.sources import open_table as open_table
+    from msiam.evaluation.bm25 import BM25 as BM25
     from msiam.evaluation.evaluator import Embedded as Embedded
     from msiam.evaluation.evaluator import Evaluator as Evaluator
     from msiam.evaluation.evaluator import Result as Result
+    from msiam.evaluation.qrels import measure_rankings as measure_rankings
+    from msiam.evaluation.qrels import read_qrels as read_qrels
     from msiam.evaluation.verdict import Verdict as Verdict
     from msiam.gallery.backend import Backend as Backend
+    from msiam.gallery.duplicates import Duplicates as Duplicates
+    from msiam.gallery.duplicates import find_duplicates as find_duplicates
     from msiam.gallery.gallery import Gallery as Gallery
     from msiam.gallery.table_backend import TableBackend as TableBackend
     from msiam.gallery.vector_table import TableOptions as TableOptions
@@ -40,8 +45,10 @@ if TYPE_CHECKING:
     from msiam.towers.tower import Tower as Tower
 
 _HOME = {
+    "BM25": "msiam.evaluation.bm25",
     "Backend": "msiam.gallery.backend",
     "Continuous": "msiam.towers.encoder",
+    "Duplicates": "msiam.gallery.duplicates",
     "Embedded": "msiam.evaluation.evaluator",
     "Encoder": "msiam.towers.encoder",
     "Evaluator": "msiam.evaluation.evaluator",
@@ -61,10 +68,13 @@ _HOME = {
     "VectorTable": "msiam.gallery.vector_table",
     "Verdict": "msiam.evaluation.verdict",
     "errors": "msiam.errors",
+    "find_duplicates": "msiam.gallery.duplicates",
     "hookimpl": "msiam.registry.hookspecs",
     "load": "msiam.run",
+    "measure_rankings": "msiam.evaluation.qrels",
     "mine": "msiam.run",
     "open_table": "msiam.data.sources",
+    "read_qrels": "msiam.evaluation.qrels",
     "resolve": "msiam.paths",
     "text_of": "msiam.towers.texts",
     "train": "msiam.run",
