@@ -2,9 +2,9 @@
 
     python examples/nightly_update.py GALLERY TABLE [--id id]
 
-Rows that are new or have changed are embedded, and take the place of the old ones; records that the
-table has no more are removed. All others stay as they are. Whoever searches meanwhile sees each step
-as a whole, and nobody has to be stopped.
+Rows that are new or have changed are embedded, and take the place of the old ones; records that
+the table has no more are removed. All others stay as they are. Whoever searches meanwhile sees each
+step as a whole, and nobody has to be stopped.
 """
 
 import argparse
