@@ -95,7 +95,7 @@ def test_planted_duplicates_are_found_all_and_nothing_else(planted, tmp_path, mo
     assert sum(told) == 500
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     st.integers(1, 60), st.integers(1, 6), st.floats(0.5, 0.99), st.integers(0, 2**31),
     st.sampled_from([3, 16, 1024]),
