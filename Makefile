@@ -3,8 +3,9 @@
 # make bench  encoding and training beside sentence-transformers and others, on the data sets of
 #             MSIAM_DATA; writes the tables of docs/performance.md; and how soon msiam answers
 # make bench-losses  each loss beside its peer; writes the table of docs/losses.md
-# make bench-gallery  filtered recall beside FAISS's, what msiam tune promises, a served gallery
-#             under load; writes the tables of docs/search.md and docs/serving.md
+# make bench-gallery  what a gallery costs over FAISS, filtered recall beside FAISS's, what msiam tune
+#             promises, a served gallery under load, ten million records (10 GB of disk); writes the
+#             tables of docs/search.md and docs/serving.md
 # make recipes  train every recipe on the data sets of MSIAM_DATA, and write docs/results.md
 
 PYTHON ?= python3
@@ -37,8 +38,10 @@ bench-losses: $(VENV)/bench
 	$(BIN)/python benchmarks/losses.py
 
 bench-gallery: $(VENV)/dev
+	$(BIN)/python benchmarks/gallery_overhead.py
 	$(BIN)/python benchmarks/gallery_recall.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/gallery_size.py
 
 # One environment; each stamp says which extras are in it.
 $(VENV)/demo: pyproject.toml constraints.txt
