@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
@@ -88,7 +89,9 @@ def spoken(service: Service, error: Exception) -> str:
     gallery = service.gallery
     for place in (gallery.folder, gallery.folder.resolve(), gallery.root, gallery.run):
         if place is not None:
-            message = message.replace(f"{place}: ", "").replace(str(place), "…")
+            message = message.removeprefix(f"{place}: ")
+            # A folder may be called as any word is.
+            message = re.sub(rf"(?<![\w/.-]){re.escape(str(place))}(?=[/:])", "…", message)
     return message
 
 

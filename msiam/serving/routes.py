@@ -140,7 +140,8 @@ def api_routes(
         content, media_type = picture_of(
             service.gallery.root, record["record"].get(column), side, limits.pixels
         )
-        return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=60"})
+        headers = {"Cache-Control": "private, max-age=60"}
+        return Response(content, media_type=media_type, headers=headers)
 
     @router.get("/gallery", responses={200: {"model": GalleryAnswer}})
     def gallery() -> Response:

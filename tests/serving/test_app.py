@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+pytest.importorskip("fastapi")
+
 from msiam.errors import BackendError, GalleryError
+from msiam.serving.app import spoken
 
 
 def problem(answer, status):
@@ -232,6 +237,13 @@ def test_a_librarys_error_is_told_without_the_servers_paths(client, monkeypatch)
     monkeypatch.setattr(client.service.gallery, "search_vectors", fail)
     detail = problem(client.post("/search", json={"queries": [{"text": "a"}]}), 422)
     assert detail == "vectors are wrong; see …/x"
+
+
+def test_a_folder_that_is_called_as_a_word_is_takes_no_word_away():
+    gallery = SimpleNamespace(folder=Path("price"), root=Path("/data/price"), run=None)
+    service = SimpleNamespace(gallery=gallery)
+    error = GalleryError("price: the price is wrong; see price/x, /data/price/y or /data/price: z")
+    assert spoken(service, error) == "the price is wrong; see …/x, …/y or …: z"
 
 
 def test_health_and_figures(client):
