@@ -95,13 +95,16 @@ def search(
 
         hits = opened.search_vectors(read_vectors(vectors, opened.dim), k, **options)
         found += [("row", row, of) for row, of in enumerate(hits)]
+    from msiam.gallery.filters import Filter
+
     if json:
         print_json(
             [{kind: of, "hits": [dataclasses.asdict(h) for h in best]} for kind, of, best in found]
         )
         return
-    models = opened.model.columns if opened.model is not None else {}
-    columns = list(dict.fromkeys([opened.manifest.column, *models]))
+    models = opened.model.columns if opened.model is not None else ()
+    asked = [*(Filter(where).columns if where else ()), *((group,) if group else ())]
+    columns = list(dict.fromkeys([opened.manifest.column, *models, *asked]))
     for kind, of, best in found:
         print_hits(shortened(f"{of}" if kind == "query" else f"{kind} {of}", 500), best, columns)
 
@@ -116,7 +119,7 @@ def _threshold(text: str | None) -> float | Literal["run"] | None:
 
 
 def print_hits(query: str, hits: Hits, columns: list[str]) -> None:
-    """One query's records: score, id, and those of the model's columns that the records have."""
+    """One query's records: score, id, and those of the columns that the records have."""
     output.print(query, style="bold", soft_wrap=True)
     if not hits:
         output.print("no record")

@@ -82,6 +82,8 @@ def tune(
     for one in measured(opened, wanted, asked, seed, _say):
         found.append(one)
     chosen = best(found, wanted)
+    if not found:  # nothing that fits into the memory
+        raise _nothing(gallery)
     with replacing(place) as draft:
         draft.write_bytes(draw_frontier(found, chosen, wanted, place.suffix))
     if json:
@@ -98,10 +100,7 @@ def tune(
         output.print(f"queries: {_source(opened, queries)}", soft_wrap=True)
         output.print(f"frontier: {place}", soft_wrap=True)
     if chosen is None:
-        raise GalleryError(
-            f"{gallery}: nothing that was measured does all that is asked; it is left as it was. "
-            "Ask for a lower recall, more memory or more time"
-        )
+        raise _nothing(gallery)
     if not dry_run:
         opened.reindex(chosen.options)
         if not json:
@@ -129,6 +128,13 @@ def _opened(
         others = {c: t for c, t in opened.model.columns.items() if c != opened.manifest.column}
         column = only_column(others or opened.model.columns, table.columns, queries)
     return opened, table_queries(opened.model, table, column, seed)
+
+
+def _nothing(gallery: Path) -> GalleryError:
+    return GalleryError(
+        f"{gallery}: nothing that was measured does all that is asked; it is left as it was. Ask "
+        "for a lower recall, more memory or more time"
+    )
 
 
 def _source(opened: Gallery, queries: str | None) -> str:

@@ -107,6 +107,10 @@ def test_what_is_printed(msiam: Command, shop: Path) -> None:
     done = msiam("search", "shop", "--like", "s3", "-k", 2, "--where", "price > 40")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("like s3\n") and "where is the" in done.stdout
+    assert done.stdout.splitlines()[1].split() == ["score", "id", "question1", "price"]
+    done = msiam("search", "shop", "a", "-k", 2, "--group", "thing", "--where", "colour = 'blue'")
+    head = done.stdout.splitlines()[1].split()
+    assert head == ["score", "id", "question1", "colour", "thing"]
     done = msiam("search", "shop", "where is it", "--where", "price > 400")
     assert done.stdout == "where is it\nno record\n\n"
     done = msiam("search", "shop", "x" * 100_000, "-k", 1)

@@ -207,6 +207,15 @@ def test_the_fastest_that_does_all_that_is_wanted():
     assert best([], Wanted(0.1)) is None
 
 
+def test_of_those_that_are_about_as_fast_the_one_that_finds_more_in_less_memory():
+    fast, better, smaller = one(0.95, single=1), one(0.97, single=1.09), one(0.97, 50, single=1.05)
+    slow = one(1.0, single=1.2)
+    assert best([fast, better, smaller, slow], Wanted(0.9)) is smaller
+    assert best([fast, better, slow], Wanted(0.9)) is better
+    assert best([fast, slow], Wanted(0.9)) is fast
+    assert best([fast, slow], Wanted(0.99)) is slow
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
