@@ -6,6 +6,7 @@ For each kind of index: of the ten nearest among a share of the records, how man
 FAISS told to search among them alone, and by the gallery; and the time of a query, of 100 at once.
 Then each kind is tuned to a recall, and measured on 5,000 queries that it has not seen. Exits with
 1 where a filtered search of a gallery misses anything, or a promise is missed by more than a point.
+Writes the tables of docs/search.md where no other number is asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import datasets
 import faiss
 import numpy as np
+from turns import write_table
 
 from msiam.gallery.gallery import Gallery
 from msiam.gallery.tuning import Wanted, best, measured
@@ -31,6 +33,12 @@ SHARES = (1, 10, 50)  # percent
 QUERIES, FRESH = 100, 5000
 RECALLS = (0.9, 0.95, 0.99)
 POINT = 0.01
+COUNT = 20_000
+DOCS = Path(__file__).parent.parent / "docs/search.md"
+FILTERS, PROMISES = (
+    (f"<!-- bench-gallery {name} -->", f"<!-- end of {name} -->")
+    for name in ("filters", "promises")
+)
 
 
 class Given:
@@ -77,7 +85,7 @@ def bare(index: Any, queries: np.ndarray, mask: np.ndarray) -> np.ndarray | None
         return None
 
 
-def filtered(gallery: Gallery, vectors: np.ndarray, queries: np.ndarray) -> list[str]:
+def filtered(gallery: Gallery, vectors: np.ndarray, queries: np.ndarray) -> tuple[str, list[str]]:
     """A line of the table, and what is missed."""
     missed = []
     place = next(gallery.folder.glob("index-*"))
@@ -103,13 +111,12 @@ def filtered(gallery: Gallery, vectors: np.ndarray, queries: np.ndarray) -> list
         cells.append(f"{theirs} / {ours:.3f}, {1e3 * spent:.2f} ms")
         if ours < 1:
             missed.append(f"{gallery.manifest.options['factory']} among {share} %: {ours:.4f}")
-    print(f"| {gallery.manifest.options['factory']} | {' | '.join(cells)} |", flush=True)
-    return missed
+    return f"| {gallery.manifest.options['factory']} | {' | '.join(cells)} |\n", missed
 
 
-def promised(gallery: Gallery, queries: np.ndarray) -> list[str]:
-    """Lines of a table, and what is missed."""
-    missed = []
+def promised(gallery: Gallery, queries: np.ndarray) -> tuple[str, list[str]]:
+    """The lines of a table, and what is missed."""
+    lines, missed = "", []
     truth = gallery.nearest(queries, K, exact=True)[0][:, -1]
     for wanted in map(Wanted, RECALLS):
         found = list(measured(gallery, wanted, seed=1))
@@ -124,30 +131,34 @@ def promised(gallery: Gallery, queries: np.ndarray) -> list[str]:
             cells.append(f"{chosen.recall:.3f} / {fresh:.3f}")
             if fresh < wanted.recall - POINT:
                 missed.append(f"{factory} tuned to {wanted.recall}: {fresh:.4f} on fresh queries")
-        print(f"| {wanted.recall} | {' | '.join(cells)} |", flush=True)
-    return missed
+        lines += f"| {wanted.recall} | {' | '.join(cells)} |\n"
+    return lines, missed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--count", type=int, default=COUNT)
     count = parser.parse_args().count
     vectors, queries = clustered(count, 1), clustered(QUERIES, 2)
     rows = np.arange(count)
     table = datasets.Dataset.from_dict({"row": rows, "part": rows % 100})
-    print(f"{count:,} × {DIM}; recall@{K} among a share: FAISS's filter / a gallery's, its time\n")
-    print("| index | " + " | ".join(f"{share} %" for share in SHARES) + " |")
-    print("|---" * (1 + len(SHARES)) + "|")
+    shares = " | ".join(f"among {share} %" for share in SHARES)
+    filters = f"| FAISS's filter / a gallery's | {shares} |\n" + "|---" * (1 + len(SHARES)) + "|\n"
+    promises = "| tuned to | Flat | HNSW | IVF,Flat | IVF,PQ | IVF,RaBitQ |\n" + "|---" * 6 + "|\n"
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery.build(Given(vectors), table, "row", Path(folder) / "gallery")
         for factory in FACTORIES:
             gallery.reindex({"factory": factory})
-            missed += filtered(gallery, vectors, queries)
-        print(f"\nrecall@{K}, measured by msiam tune / of {FRESH:,} fresh queries\n")
-        print("| tuned to | Flat | HNSW | IVF,Flat | IVF,PQ | IVF,RaBitQ |")
-        print("|---" * 6 + "|")
-        missed += promised(gallery, clustered(FRESH, 3))
+            line, less = filtered(gallery, vectors, queries)
+            filters, missed = filters + line, missed + less
+        print(f"{count:,} × {DIM}; recall@{K}, and the time of a query\n\n{filters}", flush=True)
+        lines, less = promised(gallery, clustered(FRESH, 3))
+    promises, missed = promises + lines, missed + less
+    print(f"recall@{K}, measured by msiam tune / of {FRESH:,} fresh queries\n\n{promises}", end="")
+    if count == COUNT:
+        write_table(DOCS, FILTERS, filters)
+        write_table(DOCS, PROMISES, promises)
     if missed:
         raise SystemExit("missed: " + "; ".join(missed))
 
