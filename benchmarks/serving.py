@@ -1,6 +1,6 @@
 """``msiam serve`` under load: 200 clients for a minute, beside one request at a time.
 
-    python benchmarks/serving.py [--seconds 60] [--clients 200] [--records 20000] [--tiny]
+    python benchmarks/serving.py [--seconds 60] [--clients 200] [--records 100000] [--tiny]
 
 A client asks for ten neighbours of a question, waits for the answer, and asks again; one that is
 answered 503 waits as long as it is told. Server and clients share the machine's processors, so that
@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import collections
 import contextlib
-import json
 import random
 import re
 import subprocess
@@ -133,10 +132,10 @@ async def ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chance: random.Random, load: Load
 ) -> None:
     """One request, by hand: an HTTP library would take more of the processors than the server."""
-    body = json.dumps({"queries": [{"text": question(chance)}], "k": 10}).encode()
+    body = f'{{"queries": [{{"text": "{question(chance)}"}}], "k": 10}}'
     head = f"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     began = time.perf_counter()
-    writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+    writer.write(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
     answer = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
     assert length is not None
@@ -195,7 +194,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--tiny", action="store_true", help="8 clients, a second, 300 records")
     asked = parser.parse_args()
     if asked.tiny:

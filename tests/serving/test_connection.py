@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -37,9 +36,7 @@ def port(monkeypatch):
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(
-            target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True
-        )
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         yield listening.getsockname()[1]
         server.should_exit = True
