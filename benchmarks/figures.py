@@ -122,14 +122,15 @@ FIGURES = {
 NOTES = {
     "text_image_fashion": "with 20 epochs in the place of 36 it reached 0.817 and 0.830, and "
     "validation was still rising.",
-    "faces": "people 31 to 40 are harder than those it was chosen on (raw pixels have 0.160 there "
-    "and 0.133 on the others). Chosen by cross-validation among people 1 to 30, in three folds of ten "
-    "people, trained on the twenty others: equal error rate 0.045 by ArcFace with mirror images "
-    "averaged (0.054 without; pictures of 32 pixels 0.060 and 0.073), 0.06 to 0.09 by the "
-    "supervised contrastive loss at temperatures of 0.05 to 0.3, with and without a projection. "
-    "Dropout, local contrast normalisation and fixed oriented gradients in front did not help. "
-    "This recipe has 0.042 on people 11 to 20, trained on the others, and 0.044 with more zoom, "
-    "turns and light; people 31 to 40 were looked at once.",
+    "faces": "people 31 to 40 are harder than those it was chosen on (raw pixels have 0.160 "
+    "there and 0.133 on the others). Chosen by cross-validation among people 1 to 30, in "
+    "three folds of ten people, trained on the twenty others: equal error rate 0.045 by "
+    "ArcFace with mirror images averaged (0.054 without; pictures of 32 pixels 0.060 and "
+    "0.073), 0.06 to 0.09 by the supervised contrastive loss at temperatures of 0.05 to 0.3, "
+    "with and without a projection. Dropout, local contrast normalisation and fixed oriented "
+    "gradients in front did not help. This recipe has 0.042 on people 11 to 20, trained on "
+    "the others, and 0.044 with more zoom, turns and light; people 31 to 40 were looked at "
+    "once.",
     "unsupervised_moco": "20 epochs, of the 30 minutes a tenth; the loss was still falling. With a "
     "linear projection and views cut more (zoom 0.5) it has 0.567, against 0.444 untrained.",
     "semi_supervised": "on the tower of the earlier, weaker unsupervised_moco it reached 0.661.",
