@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,15 +26,17 @@ def ray():
     """A Ray that is connected, with two processors."""
     import ray.data
 
+    place = f"/tmp/msiam-ray-{os.getpid()}"  # the names of sockets in it must be short
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(
             address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False,
-            object_store_memory=80 << 20, _temp_dir=f"/tmp/msiam-ray-{os.getpid()}",
+            object_store_memory=80 << 20, _temp_dir=place,
         )  # fmt: skip
         yield ray
         ray.shutdown()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
