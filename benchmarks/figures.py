@@ -129,8 +129,8 @@ NOTES = {
     "0.073), 0.06 to 0.09 by the supervised contrastive loss at temperatures of 0.05 to 0.3, "
     "with and without a projection. Dropout, local contrast normalisation and fixed oriented "
     "gradients in front did not help. This recipe has 0.042 on people 11 to 20, trained on "
-    "the others, and 0.044 with more zoom, turns and light; people 31 to 40 were looked at "
-    "once.",
+    "the others, and 0.044 with more zoom, turns and light; people 31 to 40 were scored "
+    "once, and their photos seen only afterwards.",
     "unsupervised_moco": "20 epochs, of the 30 minutes a tenth; the loss was still falling. With a "
     "linear projection and views cut more (zoom 0.5) it has 0.567, against 0.444 untrained.",
     "semi_supervised": "on the tower of the earlier, weaker unsupervised_moco it reached 0.661.",

@@ -1,6 +1,6 @@
 """``msiam serve`` under load: 200 clients for a minute, beside one request at a time.
 
-    python benchmarks/serving.py [--seconds 60] [--clients 200] [--records 100000] [--tiny]
+    python benchmarks/serving.py [--seconds 60] [--clients 200] [--records 20000] [--tiny]
 
 A client asks for ten neighbours of a question, waits for the answer, and asks again; one that is
 answered 503 waits as long as it is told. Server and clients share the machine's processors, so that
@@ -194,7 +194,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--tiny", action="store_true", help="8 clients, a second, 300 records")
     asked = parser.parse_args()
     if asked.tiny:
