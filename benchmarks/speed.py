@@ -9,8 +9,9 @@ that what else the machine does falls on both. Loading is in no turn. Memory is 
 by, at most, above what it held when it was loaded.
 
 Writes what was measured into the table of docs/performance.md; rows that were left out stand there
-as they did. Exits with 1 where a ratio is missed. Rows whose data (in MSIAM_DATA) or peer is not there are left out by name. --tiny: a few
-items, to see that all of it runs; there only agreement is judged.
+as they did. Exits with 1 where a ratio is missed. Rows whose data (in MSIAM_DATA) or peer is not
+there are left out by name. --tiny: a few items, to see that all of it runs; there only agreement is
+judged.
 """
 
 from __future__ import annotations
