@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from speed_plans import Encoding, Job, Training
 from speed_rows import ROWS, Line, Row
-from turns import CORES, Channel, Side, in_bytes, in_turns, spread, write_table
+from turns import CORES, Channel, Side, in_bytes, in_turns, spread, update_table
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs/performance.md"
@@ -262,16 +262,6 @@ def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def merged(measured: Sequence[Measured]) -> list[Sequence[str]]:
-    """The table's lines in the order of rows; one that was not measured is as the page has it."""
-    table = DOCS.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
-    cells = [line.strip("| ").split(" | ") for line in table.splitlines()]
-    before = {line[0]: line for line in cells}
-    now = {one.line.work: one.cells() for one in measured}
-    works = [line.work for row in ROWS.values() for line in row.lines.values()]
-    return [(before | now)[work] for work in works if work in before or work in now]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help="their names; all by default")
@@ -308,7 +298,9 @@ def main() -> int:
     for note in (*notes, *missed):
         console.print(note, soft_wrap=True)
     if measured and not arguments.tiny:
-        write_table(DOCS, MARKS, markdown(HEADING, merged(measured)))
+        works = [line.work for row in ROWS.values() for line in row.lines.values()]
+        lines = markdown(HEADING, [one.cells() for one in measured]).splitlines()[2:]
+        update_table(DOCS, MARKS, markdown(HEADING, []), lines, works)
     return 0 if measured and not missed else 1
 
 

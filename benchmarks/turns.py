@@ -178,3 +178,20 @@ def write_table(page: Path, marks: tuple[str, str], table: str) -> None:
     if not found or not closed:
         raise SystemExit(f"{page}: has no lines '{begin}' and '{end}' to write between")
     page.write_text(before + found + table + end + after, encoding="utf-8")
+
+
+def update_table(
+    page: Path, marks: tuple[str, str], heading: str, lines: Sequence[str], titles: Sequence[str]
+) -> None:
+    """Write a table's lines in the order of their titles, the first cells.
+
+    A line that is not given stays as the page has it.
+    """
+    table = page.read_text(encoding="utf-8").partition(marks[0])[2].partition(marks[1])[0]
+    known = {_title(line): line for line in (*table.splitlines(), *lines)}
+    found = [known[title] for title in titles if title in known]
+    write_table(page, marks, heading + "".join(f"{line}\n" for line in found))
+
+
+def _title(line: str) -> str:
+    return line.removeprefix("| ").partition(" | ")[0]
