@@ -7,9 +7,10 @@ else the machine does falls on both; a process each, so that each has a peak of 
 two cores, forward and backward. Peak memory is what a process grows by in its first step, above
 what it held with its inputs made.
 
-Writes what was measured into the table of docs/losses.md; other rows stand as they did. Exits with 1 where a ratio is
-missed; one of at most 1 is missed where no turn meets it. Rows whose peer is not installed are left
-out by name. --tiny: small batches, to see that all of it runs; there only the gradients are judged.
+Writes what was measured into the table of docs/losses.md; other rows stand as they did. Exits with
+1 where a ratio is missed; one of at most 1 is missed where no turn meets it. Rows whose peer is not
+installed are left out by name. --tiny: small batches, to see that all of it runs; there only the
+gradients are judged.
 """
 
 from __future__ import annotations
