@@ -107,7 +107,7 @@ class Parts:
             RunError: there is an unfinished embedding, and neither ``resume`` nor ``overwrite``
                 is asked for; what is to be resumed was made of something else.
         """
-        begun = self.begun
+        begun, whole = self.begun, False
         if begun and not (resume or overwrite):
             raise RunError(
                 f"{self.out}: an unfinished embedding of it is there; go on with --resume, or "
@@ -117,7 +117,7 @@ class Parts:
             self._check(_read(self._state), state, "begin again with --overwrite")
         elif resume and self.out.is_file():
             self._check(self._made_of(), state, "leave --resume out to replace it")
-            return True
+            whole = True
         else:
             self._state.unlink(missing_ok=True)  # first: windows without it count for nothing
             for path in (*self.names(), self._whole):
@@ -127,7 +127,7 @@ class Parts:
         left = (*beside, *self.folder.glob(".*.draft"), *self.folder.glob(".*.tries"))
         for path in left:  # by one that was killed
             path.unlink()
-        return False
+        return whole
 
     @property
     def begun(self) -> bool:

@@ -103,6 +103,15 @@ def test_killed_again_and_again_at_random_moments_it_ends_with_the_same_file(
     assert contents == {(tmp_path / "timed" / "v.parquet").read_bytes()}
 
 
+def test_beside_a_whole_result_nothing_is_left_of_one_that_was_killed(server, table, tmp_path):
+    out = tmp_path / "v.parquet"
+    for _ in range(2):
+        start(server, table, out, 16)
+        assert end(server) == 0, server.stderr.readline()
+        assert only_file(out)
+        (tmp_path / ".v.parquet.123.draft").touch()  # as it looks whether it may write there
+
+
 def test_windows_that_are_whole_are_not_embedded_again(server, table, tmp_path):
     out = tmp_path / "v.parquet"
     start(server, table, out, 16, 40)
