@@ -21,10 +21,11 @@ DAYS = st.dates(dt.date(1969, 12, 30), dt.date(1970, 1, 3))
 TIMES = st.datetimes(dt.datetime(1969, 12, 31), dt.datetime(1970, 1, 2))
 CENTS = st.decimals(-10, 10, places=2)
 NEAR = st.integers(-3, 3)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)  # a filter has no word for the others
 
 #: Columns: their type, what may stand in them, and what they may be compared with.
 COLUMNS = {
-    "n": (pa.int64(), NEAR | LARGE, NEAR | LARGE | st.floats(-4, 4) | st.floats(allow_nan=False)),
+    "n": (pa.int64(), NEAR | LARGE, NEAR | LARGE | st.floats(-4, 4) | FINITE),
     "byte": (pa.int8(), st.integers(-128, 127), st.integers(-200, 200) | st.floats(-4, 4)),
     "u": (pa.uint64(), NEAR.map(abs) | st.integers(0, 2**64 - 1), NEAR | st.integers(-9, 2**65)),
     "x": (pa.float64(), NEAR.map(float) | st.floats(), NEAR | st.floats(-4, 4)),
@@ -177,6 +178,12 @@ def test_a_filter_passes_the_rows_that_plain_python_passes(asked, rows, cut):
     found = Filter(text).mask(TYPES, chunks)
     assert found.dtype == np.bool_
     assert found.tolist() == [test(row) is True for row in rows], text
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_what_is_no_finite_number_is_refused_where_it_stands(value):
+    with pytest.raises(GalleryError, match=f"where: n = ⟨here⟩{value} "):
+        Filter(f"n = {value}")
 
 
 TABLE = {
