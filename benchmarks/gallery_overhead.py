@@ -20,6 +20,7 @@ from typing import Any
 import datasets
 import faiss
 import numpy as np
+from gallery_vectors import Given, clustered
 from turns import write_table
 
 from msiam.gallery.gallery import Gallery
@@ -27,36 +28,13 @@ from msiam.gallery.gallery import Gallery
 DOCS = Path(__file__).parent.parent / "docs/storage.md"
 MARKS = "<!-- bench-gallery-overhead -->", "<!-- end of overhead -->"
 COUNT = 100_000
-DIM, CLUSTERS, K, BATCH = 128, 1000, 10, 1000
+DIM, K, BATCH = 128, 10, 1000
+DRAWN = DIM, 1000, 0.7  # the vectors' width, centres and spread
 FACTORIES = ("Flat", "HNSW32", "IVF256,Flat", "IVF256,PQ64x4fs")
 NPROBE = 16
 #: Rounds at a batch: at least so many, and then as many as there is time for, in seconds.
 FEWEST, SECONDS = 5, 4.0
 MOST_TIMES, MOST_MORE = 1.05, 0.5
-
-
-class Given:
-    """Stands for a model: a row's number to its vector."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.columns = {"row": "row"}
-        self._vectors = vectors
-
-    def fingerprint(self) -> str:
-        return "given"
-
-    def embed(
-        self, column: str, items: list[int], root: Any = None, progress: Any = None, how: Any = None
-    ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        return self._vectors[items], []
-
-
-def clustered(count: int, seed: int) -> np.ndarray:
-    """Unit vectors round centres, (count, DIM): queries and records have the same centres."""
-    centres = np.random.default_rng(0).normal(size=(CLUSTERS, DIM))
-    rng = np.random.default_rng(seed)
-    vectors = centres[rng.integers(0, CLUSTERS, count)] + 0.7 * rng.normal(size=(count, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def turns(actions: list[Callable[[], object]], fewest: int, seconds: float) -> np.ndarray:
@@ -117,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=COUNT)
     count = parser.parse_args().count
-    vectors, queries = clustered(count, 1), clustered(BATCH, 2)
+    vectors, queries = clustered(count, 1, *DRAWN), clustered(BATCH, 2, *DRAWN)
     table = (
         f"{count:,} × {DIM}, {K} hits: {BATCH:,} queries at once, as multiples of FAISS; then 1.\n"
         "\n| index | FAISS | `nearest` | `search_vectors` | records read | one | records read |\n"

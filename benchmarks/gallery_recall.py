@@ -20,12 +20,14 @@ from typing import Any
 import datasets
 import faiss
 import numpy as np
+from gallery_vectors import Given, clustered
 from turns import write_table
 
 from msiam.gallery.gallery import Gallery
 from msiam.gallery.tuning import Wanted, best, measured
 
-DIM, CLUSTERS, K = 64, 2000, 10
+DIM, K = 64, 10
+DRAWN = DIM, 2000, 0.8  # the vectors' width, centres and spread
 FACTORIES = (
     "Flat", "HNSW32", "IVF1024,Flat", "IVF1024,PQ32x4fs,RFlat", "IVF1024,RaBitQfs,RFlat",
 )  # fmt: skip
@@ -39,30 +41,6 @@ FILTERS, PROMISES = (
     (f"<!-- bench-gallery {name} -->", f"<!-- end of {name} -->")
     for name in ("filters", "promises")
 )
-
-
-class Given:
-    """Stands for a model: a row's number to its vector."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.columns = {"row": "row"}
-        self._vectors = vectors
-
-    def fingerprint(self) -> str:
-        return "given"
-
-    def embed(
-        self, column: str, items: list[int], root: Any = None, progress: Any = None, how: Any = None
-    ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        return self._vectors[items], []
-
-
-def clustered(count: int, seed: int) -> np.ndarray:
-    """Unit vectors about centres, (count, DIM), which those of all seeds share."""
-    centres = np.random.default_rng(0).normal(size=(CLUSTERS, DIM))
-    rng = np.random.default_rng(seed)
-    vectors = centres[rng.integers(0, CLUSTERS, count)] + 0.8 * rng.normal(size=(count, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def recall(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -139,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=COUNT)
     count = parser.parse_args().count
-    vectors, queries = clustered(count, 1), clustered(QUERIES, 2)
+    vectors, queries = clustered(count, 1, *DRAWN), clustered(QUERIES, 2, *DRAWN)
     rows = np.arange(count)
     table = datasets.Dataset.from_dict({"row": rows, "part": rows % 100})
     shares = " | ".join(f"among {share} %" for share in SHARES)
@@ -153,7 +131,7 @@ def main() -> None:
             line, less = filtered(gallery, vectors, queries)
             filters, missed = filters + line, missed + less
         print(f"{count:,} × {DIM}; recall@{K}, and the time of a query\n\n{filters}", flush=True)
-        lines, less = promised(gallery, clustered(FRESH, 3))
+        lines, less = promised(gallery, clustered(FRESH, 3, *DRAWN))
     promises, missed = promises + lines, missed + less
     print(f"recall@{K}, measured by msiam tune / of {FRESH:,} fresh queries\n\n{promises}", end="")
     if count == COUNT:

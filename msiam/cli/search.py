@@ -95,13 +95,13 @@ def search(
 
         hits = opened.search_vectors(read_vectors(vectors, opened.dim), k, **options)
         found += [("row", row, of) for row, of in enumerate(hits)]
-    from msiam.gallery.filters import Filter
-
     if json:
         print_json(
             [{kind: of, "hits": [dataclasses.asdict(h) for h in best]} for kind, of, best in found]
         )
         return
+    from msiam.gallery.filters import Filter
+
     models = opened.model.columns if opened.model is not None else ()
     asked = [*(Filter(where).columns if where else ()), *((group,) if group else ())]
     columns = list(dict.fromkeys([opened.manifest.column, *models, *asked]))

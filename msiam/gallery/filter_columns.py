@@ -57,11 +57,15 @@ def column_test(asked: Comparison, kind: pa.DataType, wrong: Wrong) -> Test:
     if asked.test == "in":
         compare = column.among(values)
     elif asked.test == "between":
-        low, high = (column.compare(op, v) for op, v in zip((">=", "<="), values, strict=True))
-        compare = lambda array: pc.and_kleene(low(array), high(array))  # noqa: E731
+        low, high = values
+        compare = _both(column.compare(">=", low), column.compare("<=", high))
     else:
         compare = column.compare(asked.test, values[0])
     return lambda array: compare(column.plain(array))
+
+
+def _both(one: Test, other: Test) -> Test:
+    return lambda array: pc.and_kleene(one(array), other(array))
 
 
 def _known(array: pa.Array, answer: pa.Scalar | pa.Array) -> pa.Array:

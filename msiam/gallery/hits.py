@@ -64,7 +64,7 @@ class Hits(Sequence[Hit]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, list | Hits) and self._hits == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none
 
     def __repr__(self) -> str:
         return repr(self._hits)
