@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import transformers
@@ -29,9 +31,12 @@ class Clock(transformers.TrainerCallback):
         self.grown = 0
         self.told = False
 
-    def everywhere(self) -> None:
-        """Go along with every trainer that is made from here on."""
+    @contextlib.contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """Go along with every trainer that is made in here."""
         transformers.trainer.DEFAULT_CALLBACKS.append(self)
+        yield
+        transformers.trainer.DEFAULT_CALLBACKS.remove(self)
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         if self.before is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from speed_plans import LITE0, MINILM, Encoding, Job, Training
 
@@ -30,29 +32,25 @@ def encode(job: Job, plan: Encoding, tower: dict[str, object], optimize: bool = 
 
 
 def train(job: Job, plan: Training) -> None:
-    from speed_clock import Clock
-
     import msiam
 
-    clock = Clock(job.channel, plan.warm, plan.check)
-    clock.everywhere()
-    run = msiam.train(
-        msiam.Model.load(job.folder / "model") if plan.saved else plan.model(),
-        job.read("rows.json"),
-        folder=job.folder / "run",
-        loss=plan.loss,
-        batch_size=plan.batch,
-        max_steps=plan.steps,
-        learning_rate=plan.rate,
-        weight_decay=0.0,
-        warmup=plan.warmup,
-        schedule="linear",
-        precision=plan.precision,
-        evaluations=1,
-        **plan.said,
-    )
-    clock.wait()
-    held_out = job.read("held_out.json")
-    left, right = run.encode({c: [row[c] for row in held_out] for c in plan.columns}).values()
-    np.save(job.folder / f"{job.side}.npy", (left * right).sum(1))
-    clock.finish()
+    def trained(seed: int) -> Callable[[list[str]], np.ndarray]:
+        run = msiam.train(
+            msiam.Model.load(job.folder / "model") if plan.saved else plan.model(),
+            job.read("rows.json"),
+            folder=job.folder / f"run-{seed}",
+            loss=plan.loss,
+            batch_size=plan.batch,
+            max_steps=plan.steps,
+            learning_rate=plan.rate,
+            weight_decay=0.0,
+            warmup=plan.warmup,
+            schedule="linear",
+            precision=plan.precision,
+            evaluations=1,
+            seed=seed,
+            **plan.said,
+        )
+        return lambda texts: run.encode({plan.columns[0]: texts})[plan.columns[0]]
+
+    plan.serve(job, trained)

@@ -77,6 +77,7 @@ class Training:
         check: no turns: only the losses of all steps are wanted.
         saved: both sides begin with the weights of one model that was saved.
         held_out: rows on which both are measured when all steps are done.
+        seeds: the first trains by turns, the others when these are over and rows are held out.
     """
 
     rows: Callable[[int], Rows]
@@ -96,6 +97,7 @@ class Training:
     saved: bool = False
     check: bool = False
     held_out: int = 0
+    seeds: tuple[int, ...] = (0,)
 
     def tiny(self) -> Training:
         changes = {"held_out": 32, "steps": 2} if self.held_out else {}
@@ -116,6 +118,25 @@ class Training:
             held_out=0,
             check=True,
         )
+
+    def serve(self, job: Job, train: Callable[[int], Callable[[list[str]], np.ndarray]]) -> None:
+        """Train in turns, and write how alike both of each held-out pair are, a row for each seed.
+
+        Args:
+            train: by a seed; gives what encodes texts.
+        """
+        from speed_clock import Clock
+
+        clock = Clock(job.channel, self.warm, self.check)
+        with clock.everywhere():
+            encoders = [train(self.seeds[0])]
+        clock.wait()
+        encoders += map(train, self.seeds[1:])
+        held_out = job.read("held_out.json")
+        columns = [[row[column] for row in held_out] for column in self.columns]
+        pairs = [[encode(texts) for texts in columns] for encode in encoders]
+        np.save(job.folder / f"{job.side}.npy", [(left * right).sum(1) for left, right in pairs])
+        clock.finish()
 
     def model(self) -> Any:
         """A model of ours, without weights."""

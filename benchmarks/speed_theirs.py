@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,42 +75,38 @@ def train(job: Job, plan: Training) -> None:
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from speed_clock import Clock
 
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = sentence_transformer(config_kwargs=off if plan.check else {})
-    if plan.tower.get("freeze"):
-        _with_head(job, model)
-    clock = Clock(job.channel, plan.warm, plan.check)
-    clock.everywhere()
     columns = [{c: row[c] for c in plan.columns} for row in job.read("train.json")]
-    trainer = SentenceTransformerTrainer(
-        model,
-        SentenceTransformerTrainingArguments(
-            output_dir=str(job.folder / "theirs"),
-            per_device_train_batch_size=plan.batch,
-            max_steps=plan.steps,
-            learning_rate=plan.rate,
-            warmup_steps=round(plan.warmup * plan.steps),
-            lr_scheduler_type="linear",
-            bf16=plan.precision == "bf16",
-            use_cpu=True,
-            logging_steps=1 if plan.check else 500,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        Dataset.from_list(columns),
-        loss=MultipleNegativesRankingLoss(model, scale=1 / plan.loss["temperature"]),
-    )
-    trainer.train()
-    clock.wait()
-    held_out = job.read("held_out.json")
-    left, right = (
-        model.encode([row[c] for row in held_out], show_progress_bar=False) for c in plan.columns
-    )
-    np.save(job.folder / f"{job.side}.npy", (left * right).sum(1))
-    clock.finish()
+
+    def trained(seed: int) -> Callable[[list[str]], np.ndarray]:
+        model = sentence_transformer(config_kwargs=off if plan.check else {})
+        if plan.tower.get("freeze"):
+            _with_head(job, model)
+        trainer = SentenceTransformerTrainer(
+            model,
+            SentenceTransformerTrainingArguments(
+                output_dir=str(job.folder / "theirs"),
+                per_device_train_batch_size=plan.batch,
+                max_steps=plan.steps,
+                learning_rate=plan.rate,
+                warmup_steps=round(plan.warmup * plan.steps),
+                lr_scheduler_type="linear",
+                bf16=plan.precision == "bf16",
+                use_cpu=True,
+                logging_steps=1 if plan.check else 500,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                seed=seed,
+            ),
+            Dataset.from_list(columns),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / plan.loss["temperature"]),
+        )
+        trainer.train()
+        return lambda texts: model.encode(texts, show_progress_bar=False)
+
+    plan.serve(job, trained)
 
 
 def _with_head(job: Job, model: Any) -> None:

@@ -158,7 +158,8 @@ def as_vectors(values: Any, dim: int, what: str) -> np.ndarray:
         raise GalleryError(f"{what}: are no array of numbers ({error}); give (n, {dim})") from error
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise GalleryError(f"{what}: found shape {vectors.shape}, and (n, {dim}) is right")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise GalleryError(f"{what}: row {bad[0]} holds NaN or infinity; vectors must be finite")
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        bad = np.argmin(finite.all(axis=1))
+        raise GalleryError(f"{what}: row {bad} holds NaN or infinity; vectors must be finite")
     return vectors

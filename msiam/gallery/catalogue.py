@@ -5,6 +5,7 @@ Pictures are referred to, by path, and never stored.
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
@@ -101,15 +102,18 @@ class Catalogue:
         They are taken batch by batch: taken from the table as one, Arrow would first join all its
         batches, which for a million records costs more than the search.
         """
-        distinct, places = np.unique(positions, return_inverse=True)
-        numbers = np.searchsorted(self._ends, distinct, side="right")
+        numbers = np.searchsorted(self._ends, positions, side="right").tolist()
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
         found = []
-        for number in np.unique(numbers):
+        for number, places in groupby(order, key=numbers.__getitem__):
             batch = self.batches[number]
-            start = self._ends[number] - len(batch)
-            found.append(batch.take(integers(distinct[numbers == number] - start)))
+            rows = positions[list(places)] - (self._ends[number] - len(batch))
+            # Arrow slices one row in a tenth of the time that it takes to take it.
+            found.append(batch.slice(rows[0], 1) if len(rows) == 1 else batch.take(integers(rows)))
+        if len(found) == 1:
+            return found[0]
         joined = pa.concat_batches(found) if found else self.batches[0].slice(0, 0)
-        return joined.take(integers(places))
+        return joined.take(integers(np.argsort(order)))
 
     def find(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Which of some ids are there, by their numbers, and at which positions, ascending."""

@@ -117,11 +117,15 @@ class FaissBackend(Backend):
                 return nearest_among(queries, k, kept, self.reconstruct)
         scores, positions = self._index.search(queries, k, params=self._only(among))
         scores[positions < 0] = -np.inf
-        if (scores[:, 1:] < scores[:, :-1]).all():
-            return scores, positions
-        # FAISS leaves equal scores in the order of its heap, which changes with k.
-        order = np.lexsort((positions, -scores))
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
+        falls = scores[:, 1:] < scores[:, :-1]
+        tied = np.flatnonzero(~falls.all(axis=1))
+        if len(tied):
+            # FAISS leaves equal scores in the order of its heap, which changes with k. The runs of
+            # them are moved apart by more than there are positions, and each is then sorted.
+            apart = np.zeros((len(tied), scores.shape[1]), np.int64)
+            apart[:, 1:] = falls[tied].cumsum(axis=1) * (len(self) + 1)
+            positions[tied] = np.sort(positions[tied] + apart, axis=1) - apart
+        return scores, positions
 
     def _only(self, among: np.ndarray | None) -> Any | None:
         """FAISS's parameters of a search among some positions. (They hold on to the bits.)"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -34,20 +35,25 @@ class Hits(Sequence[Hit]):
     Nothing of a catalogue is read before. Then those of all queries of the search are, in one go.
     """
 
-    def __init__(self, batch: _Batch, start: int, count: int) -> None:
-        self._batch, self._start, self._count = batch, start, count
+    __slots__ = ("_batch", "_made", "_query")  # a thousand of them are made at once
 
-    @cached_property
+    def __init__(self, batch: _Batch, query: int) -> None:
+        self._batch = batch
+        self._query = query
+        self._made: list[Hit] | None = None
+
+    @property
     def _hits(self) -> list[Hit]:
-        part = slice(self._start, self._start + self._count)
-        scores = self._batch.scores[part].tolist()
-        return [
-            Hit(id, score, record)
-            for (id, record), score in zip(self._batch.records[part], scores, strict=True)
-        ]
+        if self._made is None:
+            self._made = self._read()
+        return self._made
+
+    def _read(self) -> list[Hit]:
+        records, scores = self._batch.records(self._query), self._batch.scores(self._query)
+        return [Hit(id, score, record) for (id, record), score in zip(records, scores, strict=True)]
 
     def __len__(self) -> int:
-        return self._count
+        return self._batch.count(self._query)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
@@ -71,20 +77,37 @@ class Hits(Sequence[Hit]):
 
 
 class _Batch:
-    """What all queries of a search found, one after the other."""
+    """What all queries of a search found."""
 
     def __init__(self, scores: np.ndarray, positions: np.ndarray, read: Read) -> None:
-        self.scores, self._positions, self._read = scores, positions, read
+        self._all, self._read = (scores, positions), read
 
     @cached_property
-    def records(self) -> list[tuple[str, dict[str, Any]]]:
-        return self._read(self._positions)
+    def _counts(self) -> list[int]:
+        return (self._all[1] >= 0).sum(axis=1).tolist()
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self._counts)]
+
+    def count(self, query: int) -> int:
+        return self._counts[query]
+
+    def scores(self, query: int) -> list[float]:
+        """Where nothing was found, at the end, there is no score."""
+        return self._all[0][query, : self.count(query)].tolist()
+
+    def records(self, query: int) -> list[tuple[str, dict[str, Any]]]:
+        start = self._starts[query]
+        return self._records[start : start + self.count(query)]
+
+    @cached_property
+    def _records(self) -> list[tuple[str, dict[str, Any]]]:
+        positions = self._all[1]
+        return self._read(positions[positions >= 0])
 
 
 def as_hits(scores: np.ndarray, positions: np.ndarray, read: Read) -> list[Hits]:
     """Scores and positions, (q, k), as the hits of each query; where nothing was found is −1."""
-    found = positions >= 0
-    counts = found.sum(axis=1)
-    batch = _Batch(scores[found], positions[found], read)
-    starts = (np.cumsum(counts) - counts).tolist()
-    return [Hits(batch, *place) for place in zip(starts, counts.tolist(), strict=True)]
+    batch = _Batch(scores, positions, read)
+    return [Hits(batch, query) for query in range(len(scores))]

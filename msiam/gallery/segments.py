@@ -85,18 +85,16 @@ class Segments:
         return list(zip(ids, records, strict=True))
 
     def _taken(self, positions: np.ndarray) -> pa.RecordBatch:
-        places = np.empty(len(positions), np.int64)
-        parts, count = [], 0
+        order, parts = [], []
         for segment, rows, own in self._shared(positions):
             parts.append(conformed(segment.records(own), self.type))
-            places[rows] = np.arange(count, count + len(rows))
-            count += len(rows)
+            order.append(rows)
         if len(parts) == 1:
             return parts[0]
         if not parts:
             nothing_there = [pa.array([], pa.string()), pa.array([], self.type)]
             return pa.record_batch(nothing_there, names=["id", "record"])
-        return pa.concat_batches(parts).take(integers(places))
+        return pa.concat_batches(parts).take(integers(np.argsort(np.concatenate(order))))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All ids and records, in batches of one type, in the order of positions."""
@@ -129,6 +127,9 @@ class Segments:
 
     def _shared(self, positions: np.ndarray) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
         """Each segment that has some of the positions, their rows, and its own positions."""
+        if len(self.parts) == 1:
+            yield self.parts[0], np.arange(len(positions)), positions
+            return
         numbers = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(numbers):
             rows = np.flatnonzero(numbers == number)
