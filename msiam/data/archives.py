@@ -42,12 +42,12 @@ def read_members(archive: zipfile.ZipFile, names: Iterable[str], path: Path) -> 
 
 
 def read_pictures(archive: zipfile.ZipFile, names: list[str], path: Path) -> pa.ChunkedArray:
-    """Members of an archive as pictures, in the order of their names.
+    """Members of an archive as pictures, in the order of their names, with their whole paths.
 
     One that it has not keeps its path, by which its row is then rejected.
     """
-    contents = read_members(archive, names, path)
-    return pictures([{"bytes": contents.get(n), "path": f"{path}/{n}"} for n in names])
+    contents, place = read_members(archive, names, path), path.resolve()
+    return pictures([{"bytes": contents.get(n), "path": f"{place}/{n}"} for n in names])
 
 
 def pictures(values: Sequence[dict[str, Any] | None]) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def integers(values: np.ndarray) -> pa.Array:
@@ -43,3 +44,9 @@ def bits(array: pa.Array) -> np.ndarray:
     raw = np.frombuffer(array.buffers()[1], np.uint8)
     found = np.unpackbits(raw, count=array.offset + len(array), bitorder="little")
     return found[array.offset :].view(bool)
+
+
+def filled(numbers: pa.Array) -> np.ndarray:
+    """Whole numbers as (n,) int64; −1 where there is none."""
+    found = pc.fill_null(numbers.cast(pa.int64()), integers(np.array([-1]))[0])
+    return np.frombuffer(found.buffers()[1], np.int64)[found.offset :][: len(found)]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msiam.errors import GalleryError
-from msiam.gallery.arrays import integers
+from msiam.gallery.arrays import filled, integers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,11 +119,11 @@ class Catalogue:
         """Which of some ids are there, by their numbers, and at which positions, ascending."""
         places, positions = [], []
         for end, batch in zip(self._ends, self.batches, strict=True):
-            found = pc.index_in(batch.column("id"), value_set=ids)
-            rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+            found = filled(pc.index_in(batch.column("id"), value_set=ids))
+            rows = np.flatnonzero(found >= 0)
             positions.append(rows + end - len(batch))
-            places.append(found.take(integers(rows)).to_numpy(zero_copy_only=False))
-        return np.concatenate(places).astype(np.int64), np.concatenate(positions)
+            places.append(found[rows])
+        return np.concatenate(places), np.concatenate(positions)
 
 
 def conformed(batch: pa.RecordBatch, kind: pa.StructType) -> pa.RecordBatch:

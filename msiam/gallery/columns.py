@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msiam.errors import GalleryError, one_of
-from msiam.gallery.arrays import integers, texts
+from msiam.gallery.arrays import filled, texts
 from msiam.gallery.filters import Filter
 
 #: Filters and groups of which the answers are kept: a byte and eight bytes a record.
 MOST = 8
-_NONE = integers(np.array([-1]))[0]
 
 
 class Columns:
@@ -109,9 +108,3 @@ class Columns:
         alone = numbers < 0
         numbers[alone] = -1 - np.flatnonzero(alone)
         return numbers
-
-
-def filled(numbers: pa.Array) -> np.ndarray:
-    """Whole numbers as (n,) int64; −1 where there is none."""
-    found = pc.fill_null(numbers.cast(pa.int64()), _NONE)
-    return np.frombuffer(found.buffers()[1], np.int64)[found.offset :][: len(found)]

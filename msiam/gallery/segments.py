@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from msiam.gallery.arrays import integers
+from msiam.gallery.arrays import filled, integers, texts
 from msiam.gallery.backend import Backend, as_mask
 from msiam.gallery.catalogue import common_type, conformed
 from msiam.gallery.exact import Found, merged, nothing
@@ -104,13 +105,13 @@ class Segments:
 
     def find(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
         """The position of each id, (n,) int64; −1 where there is no such record."""
-        wanted = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
+        wanted = ids if isinstance(ids, pa.Array) else texts(ids).cast(pa.string())
         distinct = wanted.unique()
         found = np.full(len(distinct), -1, np.int64)
         for segment, start in self._placed():
             numbers, positions = segment.find(distinct)
             found[numbers] = positions + start
-        return found[pa.compute.index_in(wanted, value_set=distinct).to_numpy()]
+        return found[filled(pc.index_in(wanted, value_set=distinct))]
 
     def share(self, positions: np.ndarray) -> list[np.ndarray]:
         """Some positions as each segment counts them, ascending."""

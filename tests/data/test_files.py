@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import datasets
 import pandas
 import pytest
 
 from msiam.data.files import read_csv, read_imagefolder, read_json, read_parquet
+from msiam.data.streams import open_stream
 from msiam.errors import DataError
 
 SHEET = "file_name,title\nimages/b.png,bee\nimages/a.png,ay\n"
@@ -106,6 +108,15 @@ def test_an_archive_gives_its_sheets_rows_and_the_pictures(archive):
     assert rows["title"][:] == ["bee", "ay"]
     assert [image["bytes"] for image in rows["image"]] == [b"B", b"AAAA" * 100]
     assert rows.features["image"] == datasets.Image(decode=False)
+
+
+def test_its_pictures_are_found_wherever_msiam_runs(archive, monkeypatch):
+    monkeypatch.chdir(archive.parent)
+    whole = [image["path"] for image in read_imagefolder(archive)["image"]]
+    named = Path(archive.name)
+    assert [image["path"] for image in read_imagefolder(named)["image"]] == whole
+    (_, window), *_ = open_stream(named).windows(["image"], 9)
+    assert [image["path"] for image in window["image"].to_pylist()] == whole
 
 
 def test_an_archive_is_opened_once(archive, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from msiam.errors import BackendError, GalleryError
+from msiam.gallery.gallery import Gallery
 from msiam.serving.app import spoken
 
 
@@ -271,3 +273,18 @@ def test_a_model_alone_has_no_threshold(serve):
     assert hits_of(client.post("/search", json={**body, "threshold": -1.0}))
     body = {"a": {"text": "a red cat"}, "b": {"text": "a red cat"}}
     assert "no threshold" in problem(client.post("/match", json=body), 404)
+
+
+def test_a_gallery_that_was_emptied_finds_nothing(serve, workplace):
+    emptied = workplace / "emptied"
+    shutil.copytree(workplace / "pictures", emptied)
+    Gallery.open(emptied).remove([f"k{n}" for n in range(30)])
+    client = serve(emptied)
+    texts = [{"text": "a red cat"}, {"text": "a blue boat"}]
+    for how in ({}, {"where": "price < 3"}, {"group": "colour"}, {"threshold": 0.0}, {"k": 1}):
+        assert hits_of(client.post("/search", json={"queries": texts, **how})) == [[], []]
+    assert "'k3'" in problem(client.post("/search", json={"queries": [{"id": "k3"}]}), 422)
+    assert client.get("/records").json() == {"records": [], "total": 0, "next": None}
+    assert client.get("/gallery").json()["records"] == 0
+    assert client.post("/embed", json={"items": texts}).json()["dim"] == 16
+    assert client.get("/healthz").status_code == 200 == client.get("/").status_code
