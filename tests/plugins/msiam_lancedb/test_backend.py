@@ -15,6 +15,7 @@ pytest.importorskip("lancedb")
 
 import lancedb
 from msiam_lancedb.backend import LanceBackend
+from several_tables import change_and_compact
 
 from msiam.errors import GalleryError, RecipeError
 from msiam.gallery.gallery import Gallery
@@ -152,24 +153,5 @@ def test_what_a_killed_builder_left_is_dropped_by_the_next_and_nothing_else(url,
 
 
 def test_a_gallery_of_several_tables(url, toy, tmp_path):
-    gallery = Gallery.build(
-        toy.Toy(), toy.table(1), "text", tmp_path / "g", id="sku", backend="lancedb",
-        options={"url": url},
-    )  # fmt: skip
-    before = tables(url)
-    reader = Gallery.open(gallery.folder, toy.Toy())
-    gallery.upsert([{"sku": "s7", "text": "new", "version": 2}])
-    gallery.remove(["s8"])
-    assert set(before) < set(tables(url)) and len(gallery.manifest.segments) == 2
-    assert reader.search("1/7", k=1)[0].record["version"] == 1
-    for _ in range(2):
-        found = gallery.search(["new", "1/9", "1/8"], k=toy.ROWS)
-        assert [hits[0].id for hits in found][:2] == ["s7", "s9"]
-        assert [len(hits) for hits in found] == [toy.ROWS - 1] * 3
-        among = np.zeros(len(gallery), bool)
-        among[gallery.find(["s3", "s7"])] = True
-        hits = gallery.nearest(toy.unit("new")[None], 3, among=among)[1]
-        assert [id for id, _ in gallery.records(hits[0, :2])] == ["s7", "s3"] and hits[0, 2] == -1
-        gallery.compact()
-    assert len(tables(url)) == len(before) and not set(before) & set(tables(url))
+    gallery = change_and_compact("lancedb", {"url": url}, lambda: tables(url), toy, tmp_path / "g")
     assert len(list(gallery.folder.glob("vectors-*"))) == 1

@@ -17,6 +17,7 @@ pytest.importorskip("milvus_lite")
 
 from msiam_milvus.backend import MilvusBackend
 from pymilvus import MilvusClient
+from several_tables import change_and_compact
 
 from msiam.errors import GalleryError, RecipeError
 from msiam.gallery.gallery import Gallery
@@ -211,3 +212,7 @@ def test_a_local_file_holds_the_whole_gallery(toy, tmp_path):
     )
     assert built.search("1/7", k=1)[0].id == "s7"
     assert Gallery.open(tmp_path / "g", toy.Toy()).search("1/8", k=1)[0].id == "s8"
+
+
+def test_a_gallery_of_several_tables(server, toy, tmp_path):
+    change_and_compact("milvus", {"url": server.url}, server.tables, toy, tmp_path / "g")

@@ -17,6 +17,7 @@ pytest.importorskip("psycopg")
 pytest.importorskip("pgvector")
 
 from msiam_pgvector.backend import PgvectorBackend
+from several_tables import change_and_compact
 
 from msiam.errors import GalleryError
 from msiam.gallery.gallery import Gallery
@@ -303,24 +304,5 @@ def test_the_password_comes_from_the_environment_and_stands_nowhere(
 
 def test_a_gallery_of_several_tables(new_server, toy, tmp_path):
     server = new_server()
-    gallery = Gallery.build(
-        toy.Toy(), toy.table(1), "text", tmp_path / "g", id="sku", backend="pgvector",
-        options=given(server),
-    )  # fmt: skip
-    before = server.tables()
-    reader = Gallery.open(gallery.folder, toy.Toy())
-    gallery.upsert([{"sku": "s7", "text": "new", "version": 2}])
-    gallery.remove(["s8"])
-    assert set(before) < set(server.tables()) and len(gallery.manifest.segments) == 2
-    assert reader.search("1/7", k=1)[0].record["version"] == 1
-    for _ in range(2):
-        found = gallery.search(["new", "1/9", "1/8"], k=toy.ROWS)
-        assert [hits[0].id for hits in found][:2] == ["s7", "s9"]
-        assert [len(hits) for hits in found] == [toy.ROWS - 1] * 3
-        among = np.zeros(len(gallery), bool)
-        among[gallery.find(["s3", "s7"])] = True
-        hits = gallery.nearest(toy.unit("new")[None], 3, among=among)[1]
-        assert [id for id, _ in gallery.records(hits[0, :2])] == ["s7", "s3"] and hits[0, 2] == -1
-        gallery.compact()
-    assert len(server.tables()) == len(before) and not set(before) & set(server.tables())
+    gallery = change_and_compact("pgvector", given(server), server.tables, toy, tmp_path / "g")
     assert not list(gallery.folder.glob("vectors-*"))  # PostgreSQL gives them back
