@@ -27,24 +27,24 @@ def main() -> None:
     for batch in gallery.batches():
         had |= zip(batch["id"].to_pylist(), batch["record"].to_pylist(), strict=True)
 
-    rows = msiam.open_table(arguments.table).dataset.to_list()
-    has = {str(row[arguments.id]): row for row in rows}
+    table = msiam.open_table(arguments.table)
+    has = [str(id) for id in table.values(arguments.id)]
     changed = [
-        row
-        for id, row in has.items()
+        number
+        for number, (id, row) in enumerate(zip(has, table.dataset, strict=True))
         if had.get(id) != {name: cell for name, cell in row.items() if name != arguments.id}
     ]
-    gone = [id for id in had if id not in has]
+    gone = had.keys() - set(has)
 
     if changed:
-        gallery.upsert(changed, arguments.id, wait=True)
+        gallery.upsert(table.select(changed), arguments.id, wait=True)
     if gone:
-        gallery.remove(gone, wait=True)
+        gallery.remove(list(gone), wait=True)
     if len(gallery.manifest.segments) > SEGMENTS:
         gallery.compact(wait=True)
     print(f"{len(changed)} new or changed, {len(gone)} removed; {len(gallery)} records")
     for row, reason in gallery.rejected:
-        print(f"{changed[row][arguments.id]} stays as it was: {reason}")
+        print(f"{has[changed[row]]} stays as it was: {reason}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DATA = Path(os.environ.get("MSIAM_DATA", "../shared/data"))
@@ -126,6 +127,27 @@ def test_a_nightly_update_embeds_what_has_changed(questions: Path, tmp_path: Pat
         assert gallery.search(text, k=1)[0].id == id
     said = run(EXAMPLES / "nightly_update.py", "g", table, cwd=tmp_path)
     assert said == "0 new or changed, 0 removed; 49 records\n"
+
+
+def test_a_nightly_update_finds_pictures_beside_the_table(tmp_path: Path) -> None:
+    import msiam
+
+    (tmp_path / "shop").mkdir()
+    rows = [{"id": f"p{n}", "name": f"thing {n}", "photo": f"{n}.png"} for n in range(4)]
+    for n in range(4):
+        Image.new("RGB", (8, 8), (60 * n, 0, 0)).save(tmp_path / f"shop/{n}.png")
+    table = write(tmp_path / "shop/things.csv", rows)
+    towers = {"image": msiam.Tower("small_cnn", dim=8, size=32)}
+    model = msiam.Model(towers, {"photo": "image"})
+    model.tower("image").fit([str(tmp_path / "shop/0.png")])
+    model.eval().save(tmp_path / "model")
+    msiam.Gallery.build(model, table, "photo", tmp_path / "g", "id", run=tmp_path / "model")
+    rows[1]["name"] = "another name"
+    write(table, rows)
+    said = run(EXAMPLES / "nightly_update.py", "g", table, cwd=tmp_path)
+    assert said == "1 new or changed, 0 removed; 4 records\n"
+    (found,) = msiam.Gallery.open(tmp_path / "g", model).search_ids(["p0"], k=3)
+    assert "another name" in [hit.record["name"] for hit in found]
 
 
 @needs(PHOTOS)

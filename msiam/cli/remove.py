@@ -27,19 +27,12 @@ def remove(
     json: Annotated[bool, typer.Option("--json", help="Print what was removed as JSON.")] = False,
 ) -> None:
     """Remove records from a gallery, by their ids or by a filter."""
-    import numpy as np
-
     from msiam.gallery.gallery import Gallery
 
     if bool(ids) == (where is not None):
         raise GalleryError("remove: give ids, or --where FILTER")
     opened = Gallery.open(gallery)
-    if where is None:
-        count = opened.remove(ids or [], missing_ok=missing_ok, wait=wait)
-    else:
-        passing = np.flatnonzero(opened.columns.passing(where))
-        chosen = [id for id, _ in opened.records(passing)]
-        count = opened.remove(chosen, missing_ok=True, wait=wait)
+    count = opened.remove(ids or None, where=where, missing_ok=missing_ok, wait=wait)
     if json:
         print_json({"gallery": str(gallery), "removed": count, "records": len(opened)})
         return

@@ -44,7 +44,7 @@ def serve(
     token = _token(host, loopback)
     # Requests are read and answered beside the model: a processor is theirs. (This has to be said
     # before torch and FAISS come in.) And neither waits for long for the other to go on.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _processors() - 1)))
     sys.setswitchinterval(0.001)
     try:
         import uvicorn
@@ -63,7 +63,7 @@ def serve(
     listening = _listen(host, port)
     opened, made_by = open_with_run(gallery, run)
     limits = Limits(body=body * 2**20, seconds=seconds, waiting=waiting)
-    hosts = {*LOOPBACK, host} if loopback else None
+    hosts = {*LOOPBACK, host} if loopback and token is None else None
     app = create_app(Service(opened, made_by), limits, token, hosts)
     config = uvicorn.Config(
         app, http=Connection.limited(seconds), ws="none", log_level="warning", access_log=False,
@@ -81,6 +81,13 @@ def serve(
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # raised again when all requests are answered
         progress.print("ended")
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _token(host: str, loopback: bool) -> str | None:

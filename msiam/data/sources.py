@@ -5,10 +5,11 @@ Pictures are never decoded here; they stay ``{"bytes", "path"}``.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class Table:
             DataError: there is none; the message has the nearest.
         """
         require_column(self.name, column, self.dataset.column_names)
+
+    def select(self, rows: Sequence[int]) -> Table:
+        """Some of its rows, in this order."""
+        return dataclasses.replace(self, dataset=self.dataset.select(rows))
 
     def values(self, column: str) -> list[Any]:
         """All values of a column.

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from msiam.gallery.catalogue import is_picture
 
+FIRST = 64  # rows that are looked at together
+
 if TYPE_CHECKING:
     from msiam.data.streams import Stream
 
@@ -18,15 +20,21 @@ if TYPE_CHECKING:
 def file_columns(table: Stream) -> list[str]:
     """The columns whose values name files below the table's folder.
 
-    Pictures do. Of a column of texts the first value tells.
+    Pictures do. Of a column of texts the first that are there tell: most of them must.
     """
     if table.root is None:
         return []
     found = [field.name for field in table.schema if is_picture(field.type)]
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    for _, window in table.windows(texts, 1) if texts else ():
-        first = window.to_pylist()[0]
-        return found + [name for name in texts if _is_file(table.root, first[name])]
+    texts = [field.name for field in table.schema if _is_text(field.type)]
+    for _, window in table.windows(texts, FIRST) if texts else ():
+        for name in texts:
+            there = [cell for cell in window.column(name).to_pylist() if cell]
+            if there:
+                texts = [other for other in texts if other != name]
+                if 2 * sum(_is_file(table.root, cell) for cell in there) > len(there):
+                    found.append(name)
+        if not texts:
+            break
     return found
 
 
@@ -54,12 +62,17 @@ def rebased(
 
 
 def _below(prefix: str, names: pa.Array) -> pa.Array:
-    joined = pc.binary_join_element_wise(pa.scalar(prefix, names.type), names, "/")
+    before, between = (pa.scalar(text, names.type) for text in (prefix, "/"))
+    joined = pc.binary_join_element_wise(before, names, between)
     return pc.if_else(pc.starts_with(names, "/"), names, joined)
 
 
-def _is_file(root: Path, name: str | None) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_file(root: Path, name: str) -> bool:
     try:
-        return bool(name) and not Path(str(name)).is_absolute() and (root / str(name)).is_file()
+        return not Path(name).is_absolute() and (root / name).is_file()
     except (OSError, ValueError):  # a text that is no file name
         return False

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from msiam.errors import GalleryError
 from msiam.gallery.arrays import filled, integers, texts
 from msiam.gallery.backend import Backend, as_mask
 from msiam.gallery.catalogue import common_type, conformed
@@ -104,7 +105,15 @@ class Segments:
         )
 
     def find(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
-        """The position of each id, (n,) int64; −1 where there is no such record."""
+        """The position of each id, (n,) int64; −1 where there is no such record.
+
+        Raises:
+            GalleryError: they are no list of texts.
+        """
+        if not isinstance(ids, pa.Array) and (
+            isinstance(ids, str) or not all(isinstance(id, str) for id in ids)
+        ):
+            raise GalleryError(f"ids: found {ids!r:.80}; give a list of texts")
         wanted = ids if isinstance(ids, pa.Array) else texts(ids).cast(pa.string())
         distinct = wanted.unique()
         found = np.full(len(distinct), -1, np.int64)

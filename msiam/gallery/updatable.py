@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msiam.errors import GalleryError
 from msiam.gallery.building import Embedder, Progress
 from msiam.gallery.compacting import compact_gallery
 from msiam.gallery.manifest import Manifest
@@ -103,16 +104,28 @@ class Updatable(ABC):
         self.renew()
         self.rejected = rejected
 
-    def remove(self, ids: Sequence[str], *, missing_ok: bool = False, wait: bool = False) -> int:
-        """Remove the records with these ids. Their room on disk is given back by ``compact``.
+    def remove(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        missing_ok: bool = False,
+        wait: bool = False,
+    ) -> int:
+        """Remove the records with these ids, or all that pass a filter.
+
+        Their room on disk is given back by ``compact``.
 
         Returns:
             How many were removed.
 
         Raises:
-            GalleryError: there is no such record, and not ``missing_ok``: none is then removed.
+            GalleryError: there is no such record, and not ``missing_ok``: none is then removed; a
+                filter that the gallery cannot have; ids and a filter, or neither.
         """
-        count = remove_records(self.folder, ids, missing_ok, wait)
+        if (ids is None) == (where is None):
+            raise GalleryError("remove: give ids, or a filter")
+        count = remove_records(self.folder, ids, where, missing_ok, wait)
         self.renew()
         return count
 

@@ -24,7 +24,9 @@ from msiam.gallery.building import (
     paired,
 )
 from msiam.gallery.catalogue import common_type, conformed, record_batch, record_columns
+from msiam.gallery.columns import Columns
 from msiam.gallery.compacting import rows_of
+from msiam.gallery.filters import Filter
 from msiam.gallery.ids import check_ids, record_ids
 from msiam.gallery.manifest import Manifest, SegmentFiles
 from msiam.gallery.roots import file_columns, rebased
@@ -115,7 +117,9 @@ def add_records(
     return rejected
 
 
-def remove_records(folder: Path, ids: Sequence[str], missing_ok: bool, wait: bool) -> int:
+def remove_records(
+    folder: Path, ids: Sequence[str] | None, where: str | None, missing_ok: bool, wait: bool
+) -> int:
     """Remove records. See ``Gallery.remove`` for arguments.
 
     Returns:
@@ -125,15 +129,25 @@ def remove_records(folder: Path, ids: Sequence[str], missing_ok: bool, wait: boo
     with writing(folder, wait):
         manifest = Manifest.read(folder)
         segments = Segments.open(folder, manifest)
-        positions = segments.find(ids)
-        if not missing_ok and (positions < 0).any():
-            unknown = str(ids[int(np.argmax(positions < 0))])
-            raise GalleryError(f"{folder}: has no record '{unknown:.80}', so none was removed")
+        if where is not None:
+            positions = _passing(where, manifest, segments)
+        else:
+            positions = segments.find(ids or [])
+            if not missing_ok and (positions < 0).any():
+                unknown = str((ids or [])[int(np.argmax(positions < 0))])
+                raise GalleryError(f"{folder}: has no record '{unknown:.80}', so none was removed")
         positions = np.unique(positions[positions >= 0])
         if len(positions):
             shares = zip(segments.parts, segments.share(positions), strict=True)
             _commit(folder, manifest, [_without(folder, *share) for share in shares])
     return len(positions)
+
+
+def _passing(where: str, manifest: Manifest, segments: Segments) -> np.ndarray:
+    if not segments.parts:  # and so no columns that could be asked
+        Filter(where)
+        return np.empty(0, np.int64)
+    return np.flatnonzero(Columns(segments.type, manifest.id, segments.batches).passing(where))
 
 
 def _commit(folder: Path, manifest: Manifest, segments: Iterable[SegmentFiles | None]) -> None:

@@ -96,16 +96,22 @@ def spoken(service: Service, error: Exception) -> str:
 
 
 async def _watch(service: Service, seconds: float, metrics: Metrics) -> None:
-    """Look every so often whether the gallery was written, and open the newer one."""
+    """Look every so often whether the gallery was written, and open the newer one.
+
+    What is wrong with one that cannot be opened is told once, however often it is tried.
+    """
+    told = ""
     while True:
         await asyncio.sleep(seconds)
         try:
             if await anyio.to_thread.run_sync(service.refresh):
                 metrics.refreshed.labels("opened").inc()
                 log.info("the gallery has changed: %d records", len(service.gallery))
-        except MsiamError as error:
+                told = ""
+        except Exception as error:
             metrics.refreshed.labels("refused").inc()
-            log.error("the gallery has changed and cannot be opened: %s", error)
-        except Exception:
-            metrics.refreshed.labels("refused").inc()
-            log.exception("the gallery has changed and cannot be opened")
+            if str(error) != told:
+                told = str(error)
+                trace = None if isinstance(error, MsiamError) else error
+                what = "the gallery has changed and cannot be opened: %s"
+                log.error(what, error, exc_info=trace)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msiam.errors import BackendError, GalleryError, MsiamError, one_of
+from msiam.errors import GalleryError, MsiamError, one_of
 from msiam.gallery.gallery import Gallery
 from msiam.gallery.manifest import MANIFEST
 from msiam.gallery.searchable import SearchOptions
@@ -235,12 +235,9 @@ class Service:
         state = self._state()
         if state == self._seen:
             return False
-        self._seen = state  # one that cannot be used is told once, and not looked at again
-        try:
-            fresh = Gallery.open(self.gallery.folder)
-        except BackendError:  # but for an engine that may answer later
-            self._seen = ()
-            raise
+        # One that cannot be opened may be half copied, or its engine may answer later.
+        fresh = Gallery.open(self.gallery.folder)
+        self._seen = state
         if fresh.manifest.fingerprint != self.gallery.manifest.fingerprint:
             raise GalleryError(f"{fresh.folder}: another model made it; start the server again")
         fresh.model, fresh.threshold = self.gallery.model, self.gallery.threshold

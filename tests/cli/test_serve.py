@@ -116,9 +116,10 @@ def test_the_loopback_alone_needs_no_token(
     assert done.returncode == 2 and "16 characters" in done.stderr and "short" not in done.stderr
 
 
-def test_with_a_token_others_may_reach_it(gallery: Path) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])  # the latter behind a proxy
+def test_with_a_token_others_may_reach_it_by_any_name(gallery: Path, host: str) -> None:
     token = "0123456789abcdef0123"
-    process, address = start(gallery, "--host", "0.0.0.0", MSIAM_TOKEN=token)
+    process, address = start(gallery, "--host", host, MSIAM_TOKEN=token)
     address = address.replace("0.0.0.0", "127.0.0.1")
     try:
         body: dict[str, object] = {"queries": [{"text": "where is the red cat"}]}

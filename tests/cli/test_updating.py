@@ -65,6 +65,8 @@ def test_from_day_to_day(msiam: Command, workplace: Path, gallery: str) -> None:
 
 def test_a_gallery_without_records_finds_nothing(msiam: Command, gallery: str) -> None:
     assert msiam("remove", gallery, "k0", "k1", "k2", "k3").returncode == 0
+    done = msiam("remove", gallery, "--where", "price > 0")
+    assert done.stdout == "0 removed; 0 records: copy\n"
     found = msiam("search", gallery, "where", "--json")
     assert json.loads(found.stdout) == [{"query": "where", "hits": []}]
 

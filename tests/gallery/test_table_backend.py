@@ -244,6 +244,17 @@ def test_what_cannot_be_dropped_is_no_reason_not_to_build(tmp_path):
     assert len(Dictionary.tables) == 2 and len(notes()) == 1
 
 
+def test_nor_is_the_note_of_another_version_with_options_that_are_no_more(tmp_path):
+    Dictionary.fails |= {"insert", "drop"}
+    with pytest.raises(GalleryError):
+        build()
+    Dictionary.fails.clear()
+    (note,) = notes()
+    note.write_text(note.read_text().replace('"url"', '"shards": 3, "url"'))
+    saved(tmp_path / "index")
+    assert notes() == [note]
+
+
 def test_a_table_that_is_gone_or_has_changed_is_refused(tmp_path):
     path = tmp_path / "index"
     saved(path)

@@ -233,6 +233,35 @@ def test_bad_input_is_one_line_and_changes_nothing(toy, make, table, options, me
     check(gallery, toy, {row["sku"]: row["text"] for row in rows(0, 3)})
 
 
+def test_a_filter_is_asked_of_the_newest_records(toy, make):
+    gallery = make([{"sku": f"s{n}", "text": f"t{n}", "price": n} for n in range(4)])
+    other = Gallery.open(gallery.folder, toy.Toy())
+    other.upsert([{"sku": "s0", "text": "t0", "price": 9}, {"sku": "s9", "text": "t9", "price": 0}])
+    assert gallery.remove(where="price < 2") == 2
+    assert held(gallery) == {"s0": "t0", "s2": "t2", "s3": "t3"}
+    assert gallery.remove(where="price < 2") == 0
+    with pytest.raises(GalleryError, match="prize"):
+        gallery.remove(where="prize < 2")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ids": "12"}, "ids: found '12'; give a list of texts"),
+        ({"ids": [12]}, r"ids: found \[12\]; give a list of texts"),
+        ({}, "give ids, or a filter"),
+        ({"ids": ["1"], "where": "price < 2"}, "give ids, or a filter"),
+    ],
+)
+def test_what_to_remove_is_said_once_and_in_texts(make, given, message):
+    gallery = make(
+        [{"sku": "1", "text": "a"}, {"sku": "2", "text": "b"}, {"sku": "12", "text": "c"}]
+    )
+    with pytest.raises(GalleryError, match=message):
+        gallery.remove(**given, missing_ok=True)
+    assert len(gallery) == 3
+
+
 def test_other_bad_input(toy, make, tmp_path):
     gallery = make(rows(0, 3))
     with pytest.raises(GalleryError, match="has no record 's9', so none was removed"):

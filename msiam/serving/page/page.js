@@ -27,7 +27,8 @@ async function settle(work) {
     const [hits, said] = await work();
     if (mine !== turn) return;
     letGo();
-    await showAsked();
+    await showAsked(mine);
+    if (mine !== turn) return;
     show(gallery, hits, like);
     status.textContent = said;
     at("keys").hidden = !hits.length;
@@ -80,7 +81,7 @@ async function like(id) {
 }
 
 // What was asked, where the box does not say it: a record, or a picture.
-async function showAsked() {
+async function showAsked(mine) {
   asked.hidden = !(query?.id || query?.file);
   if (asked.hidden) return;
   const back = node("button", { type: "button", className: "link", textContent: "Clear" });
@@ -91,6 +92,7 @@ async function showAsked() {
     name = query.file.name || "this picture";
   } else {
     const [found] = await records({ id: query.id });
+    if (mine !== turn) return;
     image = imageOf(gallery, found);
     name = titleOf(gallery, found);
   }
