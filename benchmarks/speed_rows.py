@@ -35,8 +35,8 @@ class Row:
         lines: ours, by side.
         agree: before any turn: the least cosine of two vectors of one item; of a training, the
             most by which losses may differ, as a share.
-        auc: after all steps: the most by which the areas under the two curves, each the mean over
-            the plan's seeds, may differ.
+        auc: after all steps: the most by which the area under our curve, the mean over the plan's
+            seeds, may be less than theirs.
         files, peers: without which the row is left out.
         turns: the fewest and the most.
         budget: seconds after which there have been enough turns.
