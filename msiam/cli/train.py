@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +26,10 @@ def train(
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option(help="Scored pairs: column=NUMBER, the same from there on; of three, column."),
+        typer.Option(
+            help="Scored pairs: COLUMN=NUMBER, a pair is the same from that score on; with three "
+            "columns COLUMN alone."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
@@ -61,14 +63,23 @@ def train(
 
     if recipe is not None and (data or columns):
         raise RecipeError("train: give a recipe, or --data with --columns, but not both")
+    beside = {
+        "--shared": shared, "--label": label, "--score": score, "--classes": classes, "--loss": loss
+    }  # fmt: skip
+    if recipe is not None and (found := [option for option, value in beside.items() if value]):
+        raise RecipeError(
+            f"train: found {' and '.join(found)} with a recipe, which says that itself; change a "
+            "key of it with --set, for example --set loss=triplet"
+        )
     if recipe is not None:
         resolved = Recipe.read(recipe, set_)
     elif data and columns:
         content = recipe_content(
             data, pairs(columns, "--columns", "title=lstm,body=lstm"), shared, loss
         )
-        content["data"] |= what_is_said(label, score, classes)
-        if len(content["columns"]) == 3 and not loss and len(content["data"]) == 1:
+        said = what_is_said(label, score, classes)
+        content["data"] |= said
+        if len(content["columns"]) == 3 and not loss and not said:
             content["loss"] = "triplet"  # what three columns are for; a recipe's own takes two
         for override in set_ or []:
             apply_override(content, override)
@@ -130,12 +141,20 @@ def recipe_content(
 
 
 def what_is_said(label: str | None, score: str | None, classes: str | None) -> dict[str, Any]:
-    """The keys of ``data`` that --label, --score and --classes stand for."""
+    """The keys of ``data`` that --label, --score and --classes stand for.
+
+    Raises:
+        RecipeError: --label without a column or a value.
+    """
     from msiam.recipe import scalar
 
     said: dict[str, Any] = {}
     if label:
-        ((column, value),) = pairs(label, "--label", "is_duplicate=1").items()
+        column, _, value = label.partition("=")  # the first: a value may hold commas and more of it
+        if not (column and value):
+            raise RecipeError(
+                f"--label {label}: write it as COLUMN=VALUE, for example is_duplicate=1"
+            )
         said["label"] = {"column": column, "same": scalar(value)}
     if score:
         column, _, value = score.partition("=")
@@ -147,14 +166,11 @@ def what_is_said(label: str | None, score: str | None, classes: str | None) -> d
 
 def tower_names(columns: Iterable[str]) -> dict[str, str]:
     """A tower's name for each column: the column's own, or one like it that a tower may have."""
-    from torch import nn
+    from msiam.towers.model import tower_name
 
-    taken = nn.ModuleDict()
     names: dict[str, str] = {}
     for column in columns:
-        name = column
-        if not re.fullmatch(r"\w[\w-]*", name) or hasattr(taken, name):
-            name = re.sub(r"\W", "_", name) + "_tower"
+        name = tower_name(column)
         while name in names.values():
             name += "_"
         names[column] = name

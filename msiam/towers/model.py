@@ -24,6 +24,16 @@ from msiam.towers.tower import Tower
 _NAME = re.compile(r"\w[\w-]*")
 
 
+def tower_name(like: str) -> str:
+    """The name itself where a tower may have it, or else one like it that it may have.
+
+    Towers are modules of a ``ModuleDict``, which takes no name that it has an attribute of.
+    """
+    if _NAME.fullmatch(like) and not hasattr(nn.ModuleDict(), like):
+        return like
+    return re.sub(r"\W", "_", like) + "_tower"
+
+
 class Model(nn.Module):
     """Towers, and which column goes through which.
 
@@ -48,10 +58,10 @@ class Model(nn.Module):
         super().__init__()
         self.towers = nn.ModuleDict()
         for name in towers:
-            if not _NAME.fullmatch(name) or hasattr(self.towers, name):
+            if (instead := tower_name(name)) != name:
                 raise RecipeError(
                     f"towers.{name}: a tower's name has letters, digits, _ and -, and is no word "
-                    f"that torch has taken; for example {re.sub(r'[^a-zA-Z0-9]', '_', name)}_tower"
+                    f"that torch has taken; for example {instead}"
                 )
         built = _built(towers)
         for column, name in columns.items():

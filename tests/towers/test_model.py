@@ -6,7 +6,7 @@ import torch
 
 from msiam import Model, Tower
 from msiam.errors import DataError, ModelError, PluginError, RecipeError
-from msiam.towers.model import pick_device
+from msiam.towers.model import pick_device, tower_name
 
 LETTERS = {"encoder": "letters", "dim": 4}
 
@@ -75,6 +75,13 @@ def test_towers_and_columns_that_do_not_fit(towers, columns, said):
 def test_names_that_a_tower_may_have(name, tmp_path):
     model = fit(Model({name: LETTERS}, {"a": name}), ["abc"])
     assert list(Model.load(model.save(tmp_path / "m")).towers) == [name]
+
+
+@pytest.mark.parametrize("like", ["items", "type", "a.b", "../up", "", "-a", "Été 1", "a_b"])
+def test_a_name_like_one_that_a_tower_may_not_have_is_one_that_it_may(like):
+    name = tower_name(like)
+    assert Model({name: LETTERS}, {"a": name}) and tower_name(name) == name
+    assert (name == like) == (like == "a_b")
 
 
 def test_an_unknown_encoder_names_its_tower():
