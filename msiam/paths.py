@@ -96,6 +96,20 @@ def check_place(path: Path) -> None:
     _draft(path).unlink()
 
 
+def check_apart(source: Path | None, *outs: Path) -> None:
+    """Raise, before long work begins, where a result would take the place of what it is made of.
+
+    Raises:
+        RunError: one of ``outs`` is the source.
+    """
+    for out in outs:
+        if source is not None and out.resolve() == source.resolve():
+            raise RunError(
+                f"{out}: is the table that is read, and would be replaced; give another file with "
+                "--out"
+            )
+
+
 def _draft(path: Path) -> Path:
     """An empty file beside ``path``, in a folder that is made where it is missing."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")

@@ -14,7 +14,16 @@ import pytest
 
 import msiam
 from msiam.errors import RecipeError, RunError
-from msiam.paths import check_place, expand, replacing, resolve, room_on_disk, sha256, write_text
+from msiam.paths import (
+    check_apart,
+    check_place,
+    expand,
+    replacing,
+    resolve,
+    room_on_disk,
+    sha256,
+    write_text,
+)
 
 
 def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -103,6 +112,14 @@ def test_folders_that_are_missing_are_made(tmp_path):
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
     check_place(tmp_path / "d" / "e.txt")
     assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_a_result_in_the_place_of_its_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source in (None, tmp_path / "a.csv"):
+        check_apart(source, tmp_path / "b.csv", tmp_path / "b" / "a.csv")
+    with pytest.raises(RunError, match=r"^a\.csv: is the table that is read"):
+        check_apart(tmp_path / "b" / ".." / "a.csv", Path("b.csv"), Path("a.csv"))
 
 
 @pytest.mark.parametrize("write", [check_place, lambda path: write_text(path, "x")])

@@ -43,7 +43,8 @@ def embed(
 ) -> None:
     """Embed one column of a table; unreadable rows are set aside and named.
 
-    The table may be of any length. One that was stopped goes on with the same command and --resume.
+    The table may be of any length. One that was stopped goes on with the same command and --resume;
+    a whole result that is there is replaced.
     Several processes of one machine or of many share the work with --engine ray, or when torchrun
     starts them; run, table and --out then lie on a file system that all of them see.
     """

@@ -124,6 +124,14 @@ def open_stream(source: Source | Stream) -> Stream:
     return of_table(open_table(source))
 
 
+def place_of(table: Source | Stream) -> Path | None:
+    """The file that a table is read from; None: its name is none of a file."""
+    if isinstance(table, Stream):
+        return table.file or place_of(table.name)
+    name = table.name if isinstance(table, Table) else table
+    return resolve(name) if isinstance(name, str | Path) else None
+
+
 def of_table(table: Table) -> Stream:
     """A table that is open already, in windows."""
     dataset = table.dataset.with_format("arrow")

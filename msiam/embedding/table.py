@@ -17,11 +17,12 @@ import torch
 from rich.console import Console
 
 from msiam.data.sources import Source
-from msiam.data.streams import Stream, open_stream
+from msiam.data.streams import Stream, open_stream, place_of
 from msiam.embedding.parts import Parts
 from msiam.errors import RecipeError
 from msiam.gallery.building import MOST_KEPT
 from msiam.gallery.ids import check_ids, record_ids
+from msiam.paths import check_apart
 from msiam.progress import items_bar
 from msiam.run.run import QUIET
 from msiam.towers.inference import KEPT, How, use_bf16
@@ -82,6 +83,7 @@ class Job:
         if out.suffix != ".parquet":
             raise RecipeError(f"{out}: embeddings are written as .parquet; found '{out.suffix}'")
         stream = open_stream(table)
+        check_apart(place_of(stream), out)
         stream.require(column)
         how = dataclasses.replace(how, keep=how.keep and len(stream) <= MOST_KEPT)
         return cls(model, stream, out, column, id, how, rows)
@@ -202,10 +204,10 @@ def embed_table(
         RecipeError: ``out`` is no .parquet file.
         DataError: the table cannot be read, or lacks a column.
         GalleryError: ids that are missing or not unique.
-        RunError: ``out`` cannot be written, or the disk is full: it is then as it was. One was
-            stopped, and neither ``resume`` nor ``overwrite`` is given; it was begun with another
-            model, table or option; another process writes it; one that helps is gone, or does not
-            see the same files.
+        RunError: ``out`` is the table itself; it cannot be written, or the disk is full: it is then
+            as it was. One was stopped, and neither ``resume`` nor ``overwrite`` is given; it was
+            begun with another model, table or option; another process writes it; one that helps is
+            gone, or does not see the same files.
     """
     crew = crew or _crew()
     job = Job.of(model, table, out, column, id, how, ROWS)

@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from msiam.data.sources import Source
-from msiam.data.streams import Stream, open_stream
+from msiam.data.streams import Stream, open_stream, place_of
 from msiam.errors import RunError
 from msiam.gallery.duplicates import check_threshold
-from msiam.gallery.duplicates_file import Written, check_places, write_duplicates
+from msiam.gallery.duplicates_file import Written, check_places, groups_file, write_duplicates
 from msiam.gallery.gallery import Gallery
+from msiam.paths import check_apart
 from msiam.progress import items_bar
 from msiam.run.run import QUIET, Run, load
 from msiam.towers.inference import Precision
@@ -44,13 +45,14 @@ def dedupe_table(
         threshold: the lowest cosine of near-duplicates; None: the run's threshold.
 
     Raises:
-        RunError: as ``threshold_within`` and ``write_duplicates``.
+        RunError: as ``threshold_within`` and ``write_duplicates``; a file to write is the table.
         GalleryError, DataError: as ``Gallery.build`` and ``near_pairs``.
     """
     lowest = threshold_within(run) if threshold is None else threshold
     check_threshold(lowest)
-    check_places(out)
     stream = open_stream(table)
+    check_apart(place_of(stream), out, groups_file(out))
+    check_places(out)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         with items_bar(console, "embedding", len(stream)) as progress:
             gallery = Gallery.build(

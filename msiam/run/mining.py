@@ -10,11 +10,12 @@ import datasets
 from rich.console import Console
 
 from msiam.data.sources import Source, open_table
+from msiam.data.streams import place_of
 from msiam.errors import GalleryError, RecipeError, RunError, one_of
 from msiam.gallery.gallery import Gallery
 from msiam.mining.negatives import Rules
-from msiam.paths import check_place, resolve
-from msiam.recipe import GIVEN
+from msiam.paths import check_apart, check_place, resolve
+from msiam.recipe import GIVEN, Data
 from msiam.registry.options import Term
 from msiam.run.mineable import own_part, whole_table
 from msiam.run.mined import Mined, check_suffix, names_of
@@ -82,6 +83,13 @@ def mine_run(
     run = run if isinstance(run, Run) else load(run)
     if run.recipe is None:
         raise RunError(f"{run.folder.path}: a model alone has no recipe; give a run's folder")
+    rejected = (
+        run.folder.path / "mining-rejected.csv"
+        if out is None
+        else out.with_name(f"{out.stem}-rejected.csv")
+    )
+    if out is not None:
+        _check_apart(out, rejected, table, run.recipe.data)
     model = run.model
     columns = _direction(model, anchor, positive)
     names = names_of(*columns, list(model.columns), parsed.negatives, wide)
@@ -97,11 +105,6 @@ def mine_run(
                 style="yellow",
                 soft_wrap=True,
             )
-    rejected = (
-        run.folder.path / "mining-rejected.csv"
-        if out is None
-        else out.with_name(f"{out.stem}-rejected.csv")
-    )
     search = NegativeSearch(model, data, columns, opened, parsed)
     if out is not None:
         search.check(out)
@@ -122,6 +125,13 @@ def _direction(model: Model, anchor: str | None, positive: str | None) -> tuple[
     if one == other and len(known) > 1:
         raise RecipeError(f"mine: found '{one}' twice; mine from one column to another")
     return one, other
+
+
+def _check_apart(out: Path, rejected: Path, table: Source | None, data: Data) -> None:
+    """Raise where what is written would take the place of a table that is read."""
+    own = [one for one in (data.table, data.more, data.test) if one is not None]
+    for source in own if table is None else [table]:
+        check_apart(place_of(source), out, rejected)
 
 
 def _same_place(table: str | Path, other: str | Term) -> bool:

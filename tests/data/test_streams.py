@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from msiam.data import json_lines, sheets, streams
 from msiam.data.sources import open_table
-from msiam.data.streams import open_stream
+from msiam.data.streams import open_stream, place_of
 from msiam.errors import DataError
 
 ROWS = [
@@ -65,6 +65,16 @@ def test_files_have_the_rows_of_the_table(tmp_path, name):
         assert rows(stream, ["n", "text"], size, start) == [
             {"n": row["n"], "text": row["text"]} for row in right[start:]
         ]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_file_that_a_table_is_read_from(tmp_path, name, monkeypatch):
+    monkeypatch.setenv("TABLES", str(tmp_path))
+    WRITERS[name](tmp_path / name)
+    for table in (tmp_path / name, f"${{TABLES}}/{name}"):
+        for source in (table, open_table(table), open_stream(table)):
+            assert place_of(source) == tmp_path / name
+    assert place_of(ROWS) is None and place_of(FRAME) is None
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.TSV", "t.jsonl", "t.parquet"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,18 @@ def test_what_is_asked_for_must_be_there(model, tmp_path):
         embed_table(model, ROWS, tmp_path / "v.csv", "text")
     with pytest.raises(DataError, match="no column 'txt'; did you mean 'text'"):
         embed_table(model, ROWS, tmp_path / "v.parquet", "txt")
+
+
+def test_the_table_itself_is_not_replaced(model, tmp_path, monkeypatch):
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "t.parquet")
+    before = (tmp_path / "t.parquet").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for table, out in (("t.parquet", tmp_path / "t.parquet"), ("link.parquet", Path("t.parquet"))):
+        with pytest.raises(RunError, match=r"t\.parquet: is the table that is read"):
+            embed_table(model, table, out, "text")
+    assert (tmp_path / "t.parquet").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 LONG = [{"key": f"s{n}", "text": "" if n % 5 == 2 else f"a heart {n}"} for n in range(20)]

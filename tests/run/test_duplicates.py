@@ -108,6 +108,16 @@ def test_what_is_asked_for_must_be_there(place, words, message):
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.parametrize(("table", "named"), [("d.csv", "d.csv"), ("d.groups.csv", "d.groups.csv")])
+def test_the_table_itself_is_not_replaced(place, tmp_path, table, named):
+    """By the pairs, or by the groups beside them."""
+    (tmp_path / table).write_bytes((place / "t.csv").read_bytes())
+    with pytest.raises(RunError, match=f"{named}: is the table that is read"):
+        dedupe_table(load(place / "one"), tmp_path / table, "a", tmp_path / "d.csv", threshold=1)
+    assert [path.name for path in tmp_path.iterdir()] == [table]
+    assert (tmp_path / table).read_bytes() == (place / "t.csv").read_bytes()
+
+
 def test_a_run_that_is_gone_is_named(place, tmp_path):
     model = load(place / "one").model
     Gallery.build(model, [{"a": "where"}], "a", tmp_path / "g", run=tmp_path / "gone")

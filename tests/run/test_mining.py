@@ -396,6 +396,18 @@ def test_another_suffix_is_refused_before_anything_is_done(things, tmp_path):
         write_mined(things, None, tmp_path / "t.xlsx")  # fmt: skip
 
 
+def test_a_table_that_is_read_is_not_replaced(things, place, tmp_path):
+    """Neither one that is given nor the run's own; nor by the list of what cannot be read."""
+    before = (place / "things.csv").read_bytes()
+    for table in (None, place / "things.csv", str(place / "runs" / ".." / "things.csv")):
+        with pytest.raises(errors.RunError, match=r"things\.csv: is the table that is read"):
+            write_mined(things, table, place / "things.csv")
+    assert (place / "things.csv").read_bytes() == before
+    (tmp_path / "t-rejected.csv").write_bytes(before)
+    with pytest.raises(errors.RunError, match=r"t-rejected\.csv: is the table that is read"):
+        write_mined(things, tmp_path / "t-rejected.csv", tmp_path / "t.csv")
+
+
 def test_the_columns_are_called_like_the_recipes():
     assert names_of("a", "b", ["a", "b", "other"], 2, False) == ["a", "b", "other"]
     assert names_of("a", "other", ["a", "b", "other"], 2, True)[2:] == ["negative_1", "negative_2"]
