@@ -65,10 +65,11 @@ def tune(
 ) -> None:
     """Measure indexes on a gallery's own vectors, and keep the best that does what is asked.
 
-    Nothing is embedded again. Times are those of this machine, as busy as it is.
+    Nothing is embedded again. Times are those of this machine, as busy as it is. Where another
+    process is writing the gallery at the end, it is waited for.
     """
     from msiam.gallery.tuning import Wanted, best, measured
-    from msiam.gallery.tuning_plot import draw_frontier
+    from msiam.gallery.tuning_plot import check_drawing, draw_frontier
     from msiam.paths import check_place, replacing
 
     wanted = Wanted(
@@ -76,6 +77,7 @@ def tune(
         seconds(latency, "--latency") if latency else None, batch,
     )  # fmt: skip
     place = plot or gallery / "tuning.svg"
+    check_drawing(place)
     opened, asked = _opened(gallery, queries, column, run, seed)
     check_place(place)
     found: list[Measured] = []
@@ -102,7 +104,7 @@ def tune(
     if chosen is None:
         raise _nothing(gallery)
     if not dry_run:
-        opened.reindex(chosen.options)
+        opened.reindex(chosen.options, wait=True)  # or all that was measured would be lost
         if not json:
             output.print(f"{gallery}: searches with {_named(chosen)} from now on", soft_wrap=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,11 @@ def measure(
         deepest = FACTORS[-1] if candidate.refines else None
         depth = _least(least, most, lambda d: enough(d, deepest))
         # Deeper, fewer need to be scored again; and the frontier is seen to go on.
+        factors: Sequence[int | None] = FACTORS if candidate.refines else (None,)
         for d in {depth, min(most, 2 * depth)}:
-            factors = FACTORS if candidate.refines else [None]
-            next((f for f in factors if enough(d, f)), None)
+            for factor in factors:
+                if enough(d, factor):
+                    break
     yield from seen.values()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msiam.errors import GalleryError
 from msiam.gallery.tuning import Wanted
 from msiam.gallery.tuning_measure import Measured
 
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 #: Of Okabe and Ito (2008), which people tell apart who do not see all colours; and marks as well.
 COLOURS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7")
 MARKS = "sovD^"
+#: What a drawing may be.
+SUFFIXES = (".svg", ".png")
+
+
+def check_drawing(place: Path) -> None:
+    """Raise, before long work begins, unless a file of that name can be drawn.
+
+    Raises:
+        GalleryError: its suffix is another one.
+    """
+    if place.suffix.lower() not in SUFFIXES:
+        raise GalleryError(
+            f"{place}: a drawing is written as {' or '.join(SUFFIXES)}; found '{place.suffix}'"
+        )
 
 
 def draw_frontier(
@@ -23,7 +39,7 @@ def draw_frontier(
     """Recall against time a query, alone and of many at once: a line through the best of each.
 
     Args:
-        suffix: of the file that it is for: .svg; of any other, a PNG.
+        suffix: of the file that it is for, which ``check_drawing`` takes.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from command_line import Command
 from PIL import Image
 
 from msiam.gallery.gallery import Gallery
+from msiam.gallery.writing import LOCK
 
 
 @pytest.fixture
@@ -81,6 +85,7 @@ def test_queries_of_a_file_and_a_dry_run(msiam: Command, gallery: Path, workplac
         (["--queries", "none.csv"], "none.csv"),
         (["--queries", "pairs.csv", "--column", "question3"], "no column 'question3'"),
         (["--plot", "/proc/none/f.svg"], "/proc/none"),
+        (["--plot", "f.pdf"], "f.pdf: a drawing is written as .svg or .png; found '.pdf'"),
     ],
 )
 def test_what_is_refused_leaves_the_gallery_as_it_was(
@@ -92,6 +97,35 @@ def test_what_is_refused_leaves_the_gallery_as_it_was(
     line = done.stderr.splitlines()[-1]
     assert line.startswith("msiam: ") and said in line
     assert (gallery / "manifest.json").read_bytes() == before
+
+
+def test_nothing_is_measured_for_a_drawing_that_cannot_be(msiam: Command, gallery: Path) -> None:
+    done = msiam("tune", "tuned", "--plot", "f.pdf")
+    assert done.returncode == 2 and "measuring" not in done.stderr
+    assert not (gallery.parent / "f.pdf").exists()
+
+
+def test_another_writer_at_the_end_is_waited_for(msiam: Command, gallery: Path) -> None:
+    """What was measured would be lost otherwise. The drawing says that all of it was."""
+    drawing = gallery / "tuning.svg"
+    drawing.unlink(missing_ok=True)
+    lock = (gallery / LOCK).open("a")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def write() -> None:
+        for _ in range(3000):
+            if drawing.exists():
+                break
+            time.sleep(0.02)
+        time.sleep(0.5)
+        lock.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = msiam("tune", "tuned", "--recall", 0.5)
+    writer.join()
+    assert done.returncode == 0, done.stderr
+    assert "from now on" in done.stdout
 
 
 def test_no_gallery(msiam: Command) -> None:

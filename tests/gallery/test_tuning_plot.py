@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import io
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from msiam.errors import GalleryError
 from msiam.gallery.faiss_options import FaissOptions
 from msiam.gallery.tuning import Wanted
 from msiam.gallery.tuning_measure import Measured
-from msiam.gallery.tuning_plot import draw_frontier, frontier
+from msiam.gallery.tuning_plot import check_drawing, draw_frontier, frontier
 
 
 def one(factory, recall, single, batch=1e-3):
@@ -36,6 +38,14 @@ def test_a_drawing_as_svg_and_as_png(chosen):
     png = Image.open(io.BytesIO(draw_frontier(FOUND, chosen, wanted, ".png")))
     assert png.format == "PNG" and png.size[0] > 1000
     assert len(png.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_a_drawing_that_is_neither_is_refused():
+    for name in ("f.svg", "f.PNG"):
+        check_drawing(Path(name))
+    for name, found in (("f.pdf", ".pdf"), ("f", "")):
+        with pytest.raises(GalleryError, match=rf"{name}: .* as \.svg or \.png; found '{found}'"):
+            check_drawing(Path(name))
 
 
 def test_the_same_figures_are_the_same_drawing():
