@@ -10,6 +10,7 @@ import typer
 
 from msiam.cli.console import output, print_json
 from msiam.errors import DataError
+from msiam.paths import is_file
 
 STRONGEST = 8  # words shown of each text
 
@@ -55,7 +56,7 @@ def _item(argument: str) -> str:
         DataError: there is no such file, or it is not UTF-8.
     """
     path = Path(argument)
-    if path.suffix.lower() != ".txt" or (len(argument.split()) > 1 and not path.is_file()):
+    if path.suffix.lower() != ".txt" or (len(argument.split()) > 1 and not is_file(argument)):
         return argument
     try:
         return path.read_text(encoding="utf-8")
