@@ -19,7 +19,8 @@ def plugins(
         str | None, typer.Argument(help="One encoder, loss, … to see the options of.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Run the conformance tests on what plugins add.")
+        bool,
+        typer.Option("--check", help="Run the conformance tests on what plugins add, or on NAME."),
     ] = False,
     measure: Annotated[
         bool,
@@ -30,12 +31,14 @@ def plugins(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List plugins with their version and source, and the names that they add."""
-    if name is not None:
+    if check and measure:
+        raise PluginError("plugins: found --check and --measure; give one of them")
+    if check:
+        run_checks(name, json)
+    elif name is not None:
         show_options(name, measure, json)
     elif measure:
         show_measured(json)
-    elif check:
-        run_checks(json)
     elif json:
         print_json(listing())
     else:
@@ -74,11 +77,7 @@ def show(found: dict[str, Any]) -> None:
 
 def show_options(name: str, measured: bool, json: bool) -> None:
     """The options of every spec of that name; of encoders, their size and speed if asked."""
-    specs = [spec for kind in HOOKS for spec in registry().specs(kind) if spec.name == name]
-    if not specs:
-        known = {spec.name for kind in HOOKS for spec in registry().specs(kind)}
-        raise PluginError(f"nothing is registered as '{name}'; {one_of(name, known)}")
-    for spec in specs:
+    for spec in named(name):
         rows = options_of(spec)
         size = measured_of(spec) if measured and spec.kind == "encoder" else None
         if json:
@@ -92,6 +91,20 @@ def show_options(name: str, measured: bool, json: bool) -> None:
         output.print(table)
         if size:
             output.print(f"\n{_in_words(size)}", soft_wrap=True)
+
+
+def named(name: str) -> list[Spec]:
+    """Every spec of that name.
+
+    Raises:
+        PluginError: there is none.
+    """
+    specs = [spec for kind in HOOKS for spec in registry().specs(kind)]
+    found = [spec for spec in specs if spec.name == name]
+    if not found:
+        known = {spec.name for spec in specs}
+        raise PluginError(f"nothing is registered as '{name}'; {one_of(name, known)}")
+    return found
 
 
 def measured_of(spec: Spec) -> dict[str, Any]:
@@ -146,11 +159,25 @@ def options_of(spec: Spec) -> list[dict[str, Any]]:
     return rows
 
 
-def run_checks(json: bool) -> None:
-    """Hold every spec against the contract of its kind; exit with 1 where one fails."""
-    from msiam.registry.conformance import check_all
+def run_checks(name: str | None, json: bool) -> None:
+    """Hold every spec, or those of a name, against the contract of its kind.
 
-    verdicts = check_all(registry())
+    It exits with 1 where one fails.
+
+    Raises:
+        PluginError: nothing has that name, or what has it is of a kind that has no tests.
+    """
+    from msiam.registry.conformance import check_all, check_named
+
+    if name is None:
+        verdicts = check_all(registry())
+    else:
+        kinds = {spec.kind for spec in named(name)}
+        verdicts = check_named(registry(), name)
+        if not verdicts:
+            raise PluginError(
+                f"{' and '.join(sorted(kinds))} {name}: has no conformance tests; leave --check out"
+            )
     if json:
         print_json([vars(verdict) for verdict in verdicts])
     for verdict in [] if json else verdicts:

@@ -18,7 +18,7 @@ from msiam.registry.conformance.backend import check_backend
 from msiam.registry.conformance.encoder import check_encoder
 from msiam.registry.conformance.loss import check_loss
 from msiam.registry.conformance.miner import check_miner
-from msiam.registry.conformance.verdicts import Verdict, check_all
+from msiam.registry.conformance.verdicts import Verdict, check_all, check_named
 
 __all__ = [
     "Verdict",
@@ -27,4 +27,5 @@ __all__ = [
     "check_encoder",
     "check_loss",
     "check_miner",
+    "check_named",
 ]

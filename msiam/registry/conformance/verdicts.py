@@ -40,7 +40,16 @@ class Verdict:
 
 def check_all(registry: Registry) -> list[Verdict]:
     """Test every encoder, loss, miner and index backend, with its default options."""
-    return [_judge(spec) for kind in ("encoder", *CHECKS) for spec in registry.specs(kind)]
+    return [_judge(spec) for spec in _checked(registry)]
+
+
+def check_named(registry: Registry, name: str) -> list[Verdict]:
+    """Test those of them that have this name; none where nothing that is tested has it."""
+    return [_judge(spec) for spec in _checked(registry) if spec.name == name]
+
+
+def _checked(registry: Registry) -> list[Spec]:
+    return [spec for kind in ("encoder", *CHECKS) for spec in registry.specs(kind)]
 
 
 def _judge(spec: Spec) -> Verdict:
