@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,8 +26,17 @@ def follows() -> bool:
 
 
 def print_json(value: Any) -> None:
-    """A result for scripts: JSON on stdout, and nothing else there. A date is as it prints."""
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    """A result for scripts: JSON on stdout, and nothing else there.
+
+    As over HTTP, a number that JSON has not is null, bytes are base64, and a date is as ISO 8601
+    has it.
+    """
+    import pydantic_core  # not above: --help has no use for it
+
+    text = pydantic_core.to_json(
+        value, indent=1, inf_nan_mode="null", bytes_mode="base64", fallback=str
+    )
+    print(text.decode())
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
