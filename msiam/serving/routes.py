@@ -85,11 +85,12 @@ def api_routes(
         threshold: Annotated[str | None, Form(description="A number, or run.")] = None,
         group: Annotated[Name | None, Form()] = None,
         column: Annotated[Name | None, Form()] = None,
+        exact: Annotated[bool, Form(description="Compare with every vector.")] = False,
     ) -> Response:
         """The records nearest to a picture that is sent as a form."""
         raw = await picture.read()
         checked_picture(raw, limits.pixels)
-        asked = Filtered(k=k, where=where, group=group, column=column)
+        asked = Filtered(k=k, where=where, group=group, column=column, exact=exact)
         asked.threshold = _number(threshold)
         return await search([(service.query_column(raw, column), raw)], asked)
 

@@ -99,6 +99,21 @@ def test_a_search_is_filtered_grouped_and_cut_at_a_threshold(client):
     assert all(hit["score"] >= threshold - 1e-6 for hit in hits_of(answer)[0])
 
 
+@pytest.mark.parametrize("exact", [None, "true", "false"])
+def test_a_picture_is_compared_with_every_vector_if_that_is_asked(client, png, monkeypatch, exact):
+    search, told = client.service.gallery.search_vectors, []
+
+    def search_vectors(*arguments, **options):
+        told.append(options.get("exact", False))
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(client.service.gallery, "search_vectors", search_vectors)
+    form = {"column": "picture"} | ({} if exact is None else {"exact": exact})
+    files = {"picture": ("a.png", png)}
+    (hits,) = hits_of(client.post("/search/picture", files=files, data=form))
+    assert hits[0]["id"] == "k3" and told == [exact == "true"]
+
+
 def test_two_items_are_matched_by_the_runs_threshold(client, png):
     body = {"a": {"text": "a red cat"}, "b": {"picture": base64.b64encode(png).decode()}}
     found = client.post("/match", json=body).json()
