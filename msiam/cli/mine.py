@@ -48,7 +48,10 @@ def mine(
         float | None, typer.Option(help="The highest score of a negative [any].")
     ] = None,
     margin: Annotated[
-        float | None, typer.Option(help="How far below the positive's its score is [anywhere].")
+        float | None,
+        typer.Option(
+            help="A negative must score at least this much below its positive [no such bound]."
+        ),
     ] = None,
     relative_margin: Annotated[
         float | None,
