@@ -65,10 +65,12 @@ def search(
 ) -> None:
     """Find what is nearest to each query: texts or pictures, whichever the towers read.
 
-    --like and --vectors search with what is embedded already.
+    --like and --vectors search with what is embedded already: --exclude, --column and --precision
+    are of queries alone.
     """
     if not (queries or like or vectors):
         raise RecipeError("nothing to search with; give queries, --like ID or --vectors FILE.npy")
+    _of_queries_alone(bool(queries), exclude, column, precision)
     options: SearchOptions = {
         "where": where, "threshold": _threshold(threshold), "group": group, "exact": exact
     }  # fmt: skip
@@ -107,6 +109,20 @@ def search(
     columns = list(dict.fromkeys([opened.manifest.column, *models, *asked]))
     for kind, of, best in found:
         print_hits(shortened(f"{of}" if kind == "query" else f"{kind} {of}", 500), best, columns)
+
+
+def _of_queries_alone(queries: bool, exclude: bool, column: str | None, precision: str) -> None:
+    """Raise where an option says something of queries, and there are none."""
+    given = {
+        "--exclude": exclude, "--column": column is not None, "--precision": precision != "fp32"
+    }  # fmt: skip
+    found = [option for option, is_given in given.items() if is_given]
+    if found and not queries:
+        raise RecipeError(
+            f"search: found {' and '.join(found)} without queries; --like and --vectors take what "
+            "is embedded already, and a record of --like is left out anyway: leave "
+            f"{'it' if len(found) == 1 else 'them'} out"
+        )
 
 
 def _threshold(text: str | None) -> float | Literal["run"] | None:

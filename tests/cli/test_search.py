@@ -147,6 +147,13 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         (["--vectors", "narrow.npy"], ["narrow.npy: found shape (2, 3), and (n, 32) is right"]),
         (["--vectors", "nan.npy"], ["nan.npy: row 1 holds NaN"]),
         (["--vectors", "zero.npy"], ["row 0 is zero"]),
+        (["--like", "s3", "--exclude"], ["found --exclude without queries", "leave it out"]),
+        (["--vectors", "zero.npy", "--column", "question2"], ["found --column without queries"]),
+        (["--like", "s3", "--precision", "bf16"], ["found --precision without queries"]),
+        (
+            ["--like", "s3", "--exclude", "--column", "question2"],
+            ["--exclude and --column", "leave them out"],
+        ),
     ],
 )
 def test_bad_input(msiam: Command, shop: Path, words: list[object], said: list[str]) -> None:
