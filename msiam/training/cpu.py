@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-DRAWS = 2**16  # what dropout tells apart: its share is right to 1 / 131072
+DRAWS = 2**15  # what dropout tells apart: its share is right to 1 / 65536
+WIDE_AS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # the integers of so many bytes
 ROOM = 2**31 - 1  # bytes; the most that mallopt takes
 
 
@@ -22,7 +23,7 @@ class FastLayers:
 
     Linear layers in float32 go through oneDNN: MKL, to which PyTorch gives them, reaches less than
     half of that where it does not know the CPU's vectors. In bf16 PyTorch takes oneDNN itself.
-    Dropout draws 16 random bits a number, and keeps a byte of it for backward instead of four.
+    Dropout draws 16 random bits a number, and clears those of the numbers that fall out.
     Both are what PyTorch computes, but for rounding and for which numbers fall out.
     """
 
@@ -113,7 +114,8 @@ def _multiplies() -> bool:
 def _dropout(layer: nn.Dropout) -> Callable[[Tensor], Tensor]:
     def forward(states: Tensor) -> Tensor:
         dropped = round(layer.p * DRAWS)
-        if not layer.training or dropped in (0, DRAWS) or states.device.type != "cpu":
+        known = states.device.type == "cpu" and states.element_size() in WIDE_AS
+        if not (layer.training and known) or dropped in (0, DRAWS):
             return nn.functional.dropout(states, layer.p, layer.training)
         return _Dropout.apply(states, dropped)
 
@@ -121,27 +123,47 @@ def _dropout(layer: nn.Dropout) -> Callable[[Tensor], Tensor]:
 
 
 class _Dropout(torch.autograd.Function):
-    """So many of 65536 numbers become 0, and the others make up for it."""
+    """So many of 32768 numbers become 0, and the others make up for it."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, dropped: int) -> Tensor:
         kept = _draw(states.shape, dropped)
         ctx.save_for_backward(kept)
         ctx.scale = DRAWS / (DRAWS - dropped)
-        return states.mul(ctx.scale).mul_(kept)
+        return _only(states.mul(ctx.scale), kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return gradient.mul(ctx.scale).mul_(kept), None
+        return _only(gradient.mul(ctx.scale), kept), None
 
 
 def _draw(shape: torch.Size, dropped: int) -> Tensor:
-    """bool of this shape, each False with the probability ``dropped`` / 65536."""
+    """int16 of this shape, each without a bit by the probability ``dropped`` / 32768, or with all.
+
+    A comparison would be clearer, and with what turns its answers into numbers of the states' type
+    takes six times as long.
+    """
     count = shape.numel()
     bits = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:count] >= dropped - DRAWS // 2).view(shape)
+    drawn = bits.view(torch.int16)[:count].bitwise_and_(DRAWS - 1)
+    return drawn.sub_(dropped).bitwise_right_shift_(15).bitwise_not_().view(shape)
+
+
+def _only(states: Tensor, kept: Tensor) -> Tensor:
+    """The numbers that are kept, and 0 for all others: in place."""
+    states.view(WIDE_AS[states.element_size()]).bitwise_and_(kept)
+    return states
+
+
+def clip(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """As ``nn.utils.clip_grad_norm_``, which multiplies short gradients, too: by one, in a pass."""
+    learnt = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in learnt])
+    if not norm <= most:
+        nn.utils.clip_grads_with_norm_(learnt, most, norm)
+    return norm
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from msiam.recipe import Train
 from msiam.towers.inference import use_bf16
 from msiam.towers.model import pick_device
 from msiam.training import processes
-from msiam.training.cpu import FastLayers, memory_kept
+from msiam.training.cpu import FastLayers, clip, memory_kept
 from msiam.training.objective import Objective
 
 
@@ -60,6 +60,12 @@ class Trainer(transformers.Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.fast():
             return super().training_step(*args, **kwargs)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        accelerator = self.accelerator
+        if accelerator.device.type == "cpu" and accelerator.num_processes == 1:
+            return clip(model.parameters(), self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(

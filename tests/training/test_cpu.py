@@ -126,6 +126,30 @@ def test_dropout_in_evaluation_changes_nothing():
         assert torch.equal(layer(states), states)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_dropout_lets_the_same_numbers_through_forward_and_backward(dtype):
+    states = torch.randn(7, 33, dtype=dtype).requires_grad_()
+    layer = nn.Dropout(0.3)
+    with cpu.FastLayers(layer)():
+        found = layer(states)
+    (gradient,) = torch.autograd.grad(found.sum(), states)
+    assert found.dtype is gradient.dtype is dtype and (found == 0).any()
+    torch.testing.assert_close(found, gradient * states.detach())
+
+
+@pytest.mark.parametrize("most", [1e-3, 1e3])
+def test_gradients_are_clipped_as_torch_clips_them(most):
+    ours, theirs = (nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    for layers in (ours, theirs):
+        layers[0].bias.requires_grad_(False)
+        layers(torch.ones(2, 5)).square().sum().backward()
+    norm = nn.utils.clip_grad_norm_(theirs.parameters(), most)
+    assert torch.equal(cpu.clip(ours.parameters(), most), norm)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert one.grad is other.grad is None or torch.equal(one.grad, other.grad)
+
+
 def test_memory_is_given_back_in_the_end(monkeypatch):
     calls = []
 
