@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import ipaddress
 import os
@@ -77,10 +78,9 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     place = f"http://{shown}:{listening.getsockname()[1]}"
     progress.print(f"{len(opened):,} records: {place} (Ctrl-C ends it)", soft_wrap=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # raised again when all requests are answered
         uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # raised again when all requests are answered
-        progress.print("ended")
+    progress.print("ended")
 
 
 def _processors() -> int:
