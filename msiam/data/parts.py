@@ -19,6 +19,7 @@ from msiam.data.shares import trained_on, unseen_classes
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
 from msiam.data.splits_by_column import split_by_column
+from msiam.data.unused import unused
 from msiam.errors import DataError
 from msiam.recipe import Data
 from msiam.recipe_data import Held
@@ -116,7 +117,7 @@ def training_parts(
     }
 
     base = examples["table"]
-    notes = _unused(tables["table"], model, data, reads)
+    notes = unused(tables["table"], model, data, reads)
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns, by)
         notes += _dropped(tables["table"], "test", dropped, by)
@@ -161,14 +162,6 @@ def _held(
     if isinstance(asked, list):
         return attributes.find(by, asked, f"data.split.{part}")
     return asked if asked < 1 else asked / len(np.unique(examples.attributes[by]))
-
-
-def _unused(table: Table, model: Model, data: Data, reads: Collection[str]) -> list[str]:
-    """Columns that nothing reads, in a sentence; one of them may have been meant as a label."""
-    said = [one.column for one in (data.label, data.score) if one is not None]
-    read = {*model.columns, *said, *data.class_columns, *reads, data.split_by}
-    unused = [column for column in table.dataset.column_names if column not in read]
-    return [f"Columns that are not used: {', '.join(unused)}."] if unused else []
 
 
 def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:

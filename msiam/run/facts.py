@@ -19,8 +19,9 @@ def introduce(model: Model, parts: Parts, settings: Train, console: Console) -> 
         tower = model.tower(name)
         size, learns = tower.parameter_count(), tower.parameter_count(trained=True)
         trained = f" ({learns:,} trained)" if learns < size else ""
+        begun = "pretrained" if tower.encoder.pretrained else "from scratch"
         console.print(
-            f"tower {name}: {tower.summary}, {size:,} parameters{trained}, "
+            f"tower {name}: {tower.summary}, {begun}, {size:,} parameters{trained}, "
             f"{len(items.values):,} distinct items",
             highlight=False,
             soft_wrap=True,
@@ -42,14 +43,15 @@ def conclude(state: transformers.TrainerState, metric: str, console: Console) ->
     if best is None or state.best_global_step is None:
         return
     console.print(
-        f"  kept: step {state.best_global_step:,} of {state.global_step:,}, the best on validation",
+        f"  kept: step {state.best_global_step:,} of {state.global_step:,}, the best of them on "
+        "validation",
         highlight=False,
     )
     before = [entry[key] for entry in state.log_history if key in entry and entry["step"] == 0]
     if before and best <= before[0]:
         console.print(
             f"training made nothing better: validation {metric} was {before[0]:.4f} before it, and "
-            f"{best:.4f} at best; try another train.learning_rate, or another loss",
+            f"{best:.4f} at best since; try more steps, another train.learning_rate or loss",
             style="yellow",
             soft_wrap=True,
         )

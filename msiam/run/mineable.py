@@ -39,9 +39,12 @@ class Mineable:
 def own_part(run: Run, recipe: Recipe) -> Mineable:
     """The training part of the run's own table."""
     place, model = run.folder, run.model
-    instead = f"give the table: msiam mine {place.path} TABLE"
+    instead = f"give a table: msiam mine {place.path} TABLE"
     if GIVEN in (recipe.data.table, recipe.data.test):
-        raise RunError(f"{place.path}: was trained on rows given from Python; {instead}")
+        raise RunError(
+            f"{place.path}: was trained on rows given from Python; give them again, "
+            f"msiam.mine(run, rows), or {instead}"
+        )
     table = open_table(recipe.data.table)
     parts = training_parts(recipe.data, model, recipe.train.seed, table)
     check_rows(place, parts, instead)

@@ -77,7 +77,7 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
     if made := run.metrics.get("training"):
         facts["training"] = (
             f"{made['steps']:,} steps in {made['seconds'] / 60:,.1f} minutes; the weights of step "
-            f"{made['kept_step']:,} were kept, the best on validation"
+            f"{made['kept_step']:,} were kept, the best of them on validation"
         )
     return facts
 

@@ -144,7 +144,10 @@ class Model(nn.Module):
         """
         tower = self.tower_of(column)
         if not tower.ready:
-            raise ModelError("the model has no weights yet; train it, or load one with msiam.load")
+            raise ModelError(
+                "the model has no weights yet; train it, load one with msiam.load, or take "
+                "pretrained encoders as they are with model.tower(NAME).fit([])"
+            )
         if isinstance(items, str | bytes):
             raise DataError(
                 f"column '{column}': found one item, {items!r:.80}; give a list of items"

@@ -159,8 +159,8 @@ def _only(states: Tensor, kept: Tensor) -> Tensor:
 
 def clip(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
     """As ``nn.utils.clip_grad_norm_``, which multiplies short gradients, too: by one, in a pass."""
-    learnt = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in learnt])
+    learnt = list(parameters)
+    norm = nn.utils.get_total_norm([one.grad for one in learnt if one.grad is not None])
     if not norm <= most:
         nn.utils.clip_grads_with_norm_(learnt, most, norm)
     return norm
