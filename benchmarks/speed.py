@@ -173,7 +173,7 @@ def measure(row: Row, tiny: bool) -> list[Measured]:
 def begun(row: Row, side: str, folder: Path, tiny: bool, check: bool = False) -> Iterator[Side]:
     options = ["--tiny"] * tiny + ["--check"] * check
     command = (__file__, row.name, "--side", side, str(folder), *options)
-    process = Side(*command, log=folder / f"{side}.log")
+    process = Side(*command, log=folder / f"{side}.log", spins=True)
     try:
         yield process
     finally:

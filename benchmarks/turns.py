@@ -84,12 +84,13 @@ class Side:
 
     Args:
         log: where its standard error goes; None: to that of this process.
+        spins: its threads wait for one another as they do anywhere, spinning, and do not sleep.
 
     Raises:
         RuntimeError: it ended before it answered; says with what.
     """
 
-    def __init__(self, *command: str, log: Path | None = None) -> None:
+    def __init__(self, *command: str, log: Path | None = None, spins: bool = False) -> None:
         self.log = log
         with contextlib.ExitStack() as opened:
             self.process = subprocess.Popen(
@@ -98,7 +99,7 @@ class Side:
                 stdout=subprocess.PIPE,
                 stderr=None if log is None else opened.enter_context(log.open("w")),
                 text=True,
-                env={**os.environ, **SLEEPING},
+                env={**os.environ, **({} if spins else SLEEPING)},
             )
 
     def read(self) -> Any:

@@ -202,7 +202,7 @@ class TransformerEncoder(Encoder):
         if not self._packs(states):
             return [row[:length] for row, length in zip(states, lengths.tolist(), strict=True)]
         order = self._order(lengths)
-        parts = states[0].split(lengths[order].tolist())
+        parts = states[0, : int(lengths.sum())].split(lengths[order].tolist())
         return [parts[place] for place in order.argsort().tolist()]
 
     def join_states(self, states: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -212,7 +212,12 @@ class TransformerEncoder(Encoder):
         mask = (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).long()
         stand_in = {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
         if self._packs(states[0]):
-            return stand_in, torch.cat([states[n] for n in self._order(lengths).tolist()])[None]
+            packed_states = [states[n] for n in self._order(lengths).tolist()]
+            if device.type == "cpu":
+                packed_states.append(
+                    states[0].new_zeros(packed.filling(int(lengths.sum())), states[0].shape[-1])
+                )
+            return stand_in, torch.cat(packed_states)[None]
         return stand_in, nn.utils.rnn.pad_sequence(list(states), batch_first=True)
 
     def _order(self, lengths: Tensor) -> Tensor:

@@ -38,4 +38,4 @@ def test_other_columns_are_only_named(values):
 
 def test_of_items_with_classes_no_label_is_missed():
     rows = [{**row, "kind": "k"} for row in ROWS]
-    assert len(said(rows, columns=["a"], classes="kind")) == 1
+    assert len(said(rows, columns=["a"], classes={"a": "kind"})) == 1

@@ -108,7 +108,22 @@ def test_the_encoder_packs_and_runs_over_real_tokens_alone():
     )
     features = encoder.prepare(["one", "a much longer text", "two three"])
     encoder(encoder.collate(features))
-    assert seen == [(1, sum(len(feature) for feature in features))]
+    count = sum(len(feature) for feature in features)
+    assert seen == [(1, packed.ROWS)] and count < packed.ROWS
+
+
+def test_layers_see_few_numbers_of_rows():
+    made = model("bert")
+    assert packed.first_place(made) == 0
+    seen = set()
+    made.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.add(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    for long in range(1, 11):
+        tokens, mask = batch([long] * 7)
+        flat, places, runs, _ = packed.pack(tokens, mask)
+        assert len(packed.run(made, flat, places, runs)) == 7 * long
+    assert seen == {32, 64, 96}
 
 
 def test_attention_stays_in_float32_under_autocast():
