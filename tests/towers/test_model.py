@@ -135,7 +135,7 @@ def test_an_unknown_column_is_named_with_the_nearest(model):
 def test_a_model_without_weights_says_so():
     model = Model({"t": LETTERS}, {"a": "t"})
     assert not model.ready
-    with pytest.raises(ModelError, match="no weights yet; train it, or load one"):
+    with pytest.raises(ModelError, match="no weights yet; train it, load one with"):
         model.encode({"a": ["abc"]})
 
 
