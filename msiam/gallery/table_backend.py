@@ -76,8 +76,11 @@ class TableBackend(Backend):
         if block is None:
             raise GalleryError(f"{cls.name}: no vectors to index; at least one is needed")
         for old, name, given in left_behind(cls.name, options.url):
-            with contextlib.suppress(ValueError):  # options that it had in another version
-                _abandon(cls.table(cls.Options.model_validate(given), name, dim), old)
+            try:
+                then = cls.Options.model_validate(given)
+            except ValueError:  # options that it had in another version
+                continue
+            _abandon(cls.table(then, name, dim), old)
         table = cls.table(options, f"msiam_{token_hex(8)}", dim)
         draft = Draft.of(cls.name, table.name, options.model_dump(mode="json"))
         count = 0

@@ -212,12 +212,9 @@ class TransformerEncoder(Encoder):
         mask = (torch.arange(int(lengths.max()), device=device) < lengths[:, None]).long()
         stand_in = {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
         if self._packs(states[0]):
-            packed_states = [states[n] for n in self._order(lengths).tolist()]
-            if device.type == "cpu":
-                packed_states.append(
-                    states[0].new_zeros(packed.filling(int(lengths.sum())), states[0].shape[-1])
-                )
-            return stand_in, torch.cat(packed_states)[None]
+            flat = torch.cat([states[n] for n in self._order(lengths).tolist()])
+            more = packed.filling(len(flat)) if device.type == "cpu" else 0
+            return stand_in, nn.functional.pad(flat, (0, 0, 0, more))[None]
         return stand_in, nn.utils.rnn.pad_sequence(list(states), batch_first=True)
 
     def _order(self, lengths: Tensor) -> Tensor:
