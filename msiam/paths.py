@@ -16,6 +16,7 @@ from typing import TextIO
 from msiam.errors import RecipeError, RunError
 
 PACKAGE = "package://"
+DRAFT = ".draft"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _RUST = re.compile(r"\(os error (\d+)\)")
 _TORCH = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error")
@@ -110,9 +111,14 @@ def check_apart(source: Path | None, *outs: Path) -> None:
             )
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a process was killed in writing this, a file or a model's folder, to be renamed."""
+    return path.name.startswith(".") and path.suffix == DRAFT
+
+
 def _draft(path: Path) -> Path:
     """An empty file beside ``path``, in a folder that is made where it is missing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     with _writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

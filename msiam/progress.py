@@ -1,4 +1,4 @@
-"""The bar that all long work shows on the terminal."""
+"""Where long work tells how far it is, and the bar that it shows there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+#: People read stderr while results go to stdout, so that a script can take them. What is printed is
+#: mostly the user's own (texts, paths, reasons): "[note]" in it is no markup, ":car:" no emoji.
+SHOWN = Console(stderr=True, markup=False, emoji=False, highlight=False)
+QUIET = Console(quiet=True)
 
 
 def progress_bar(console: Console) -> Progress:

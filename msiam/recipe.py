@@ -123,7 +123,7 @@ def _as_list(value: Any) -> Any:
 
 
 class Recipe(Options):
-    """The whole of a task. ``Recipe.read(path)``, ``recipe.write(path)``."""
+    """The whole of a task. ``Recipe.read(path)`` reads one; ``to_yaml`` gives it as text again."""
 
     name: str = pydantic.Field(
         "run", pattern=r"^[^/\\.][^/\\]*$", description="also the run's folder"

@@ -10,14 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from msiam.errors import DataError, RecipeError
+from msiam.evaluation.metrics import is_count, labelled
+from msiam.progress import SHOWN
 
-# People read stderr while results go to stdout, so that a script can take them. What is printed is
-# mostly the user's own (texts, paths, reasons): "[note]" in it is no markup, ":car:" no emoji.
-progress = Console(stderr=True, markup=False, emoji=False, highlight=False)
+progress = SHOWN
 output = Console(markup=False, emoji=False, highlight=False)
-
-#: Figures that are numbers of things.
-COUNTS = ("pairs", "queries", "gallery", "median_rank")
 
 
 def follows() -> bool:
@@ -54,8 +51,9 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
             side, _, last = name.rpartition("/")
             chance = figures.get("/".join(filter(None, (side, "chance", last))))
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-            shown = f"{value:,.0f}" if last in COUNTS else f"{value:.4f}"
-            table.add_row(name, shown, interval, "" if chance is None else f"{chance:.4f}")
+            shown = f"{value:,.0f}" if is_count(name) else f"{value:.4f}"
+            by_chance = "" if chance is None else f"{chance:.4f}"
+            table.add_row(labelled(name), shown, interval, by_chance)
         output.print(table)
         output.print()
 

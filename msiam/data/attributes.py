@@ -45,8 +45,15 @@ class Attributes:
         return np.array([names[name_of(value) or ""] for value in values], np.int64)
 
 
-def collect_attributes(tables: Mapping[str, Table], columns: Collection[str]) -> Attributes:
+def collect_attributes(
+    tables: Mapping[str, Table],
+    columns: Collection[str],
+    of_more: Collection[str] | None = None,
+) -> Attributes:
     """Number the values of columns, each column's in all tables alike, in order of appearance.
+
+    Args:
+        of_more: those of them that are asked of the table "more" as well; None: all.
 
     Raises:
         DataError: no such column, or a null (the message has the row).
@@ -55,6 +62,8 @@ def collect_attributes(tables: Mapping[str, Table], columns: Collection[str]) ->
     for column in sorted(columns):
         names = found.names.setdefault(column, {})
         for key, table in tables.items():
+            if key == "more" and of_more is not None and column not in of_more:
+                continue
             found.numbers[key, column] = of_rows = np.empty(len(table), np.int64)
             for row, value in enumerate(table.values(column)):
                 name = name_of(value)

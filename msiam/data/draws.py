@@ -14,7 +14,7 @@ from msiam.towers.model import Model
 
 
 class Draws:
-    """Rows of one column to rows of several.
+    """Rows of a first column to rows of several.
 
     Column by column, a row gets another item of its own class, or an item of a class that the row
     does not have yet, so that two such columns hold two classes. Each is drawn at random, every
@@ -23,7 +23,7 @@ class Draws:
     what it would have drawn, and hardly ever is the same drawn twice.
 
     Args:
-        examples: rows of one column with classes, which are drawn for and drawn from.
+        examples: rows with classes. Items of their first column are drawn for, and drawn from.
         how: column -> "same" or "other", in the model's order.
 
     Raises:
@@ -32,7 +32,7 @@ class Draws:
 
     def __init__(self, examples: Examples, how: Mapping[str, str], seed: int = 0) -> None:
         self.how, self.seed = how, seed
-        ((column, items),) = examples.columns.items()
+        column, items = next(iter(examples.columns.items()))
         self.items, rows = np.unique(items, return_index=True)
         groups = examples.groups[column][rows]
         self.order = np.argsort(groups, kind="stable")  # the items class by class
@@ -51,8 +51,8 @@ class Draws:
     def __call__(self, step: Examples, positions: Sequence[int]) -> Examples:
         """The rows of a batch with the columns that are drawn for them."""
         rng = np.random.default_rng([self.seed, *positions])
-        ((first, items),) = step.columns.items()
-        columns, groups = {first: items}, dict(step.groups)
+        columns, groups = dict(step.columns), dict(step.groups)
+        items = next(iter(columns.values()))
         own = self.place[np.searchsorted(self.items, items)]
         taken = self.classes[own][:, None]
         for column, how in self.how.items():

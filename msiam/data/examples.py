@@ -96,9 +96,8 @@ class Examples:
         if given := [part.scores for part in parts if part.scores is not None]:
             scores = np.concatenate(given)
         rows = np.concatenate([part.rows for part in parts])
-        attributes = {
-            c: np.concatenate([p.attributes[c] for p in parts]) for c in parts[0].attributes
-        }
+        shared = [c for c in parts[0].attributes if all(c in part.attributes for part in parts)]
+        attributes = {c: np.concatenate([part.attributes[c] for part in parts]) for c in shared}
         if not parts[0].classed:
             groups = positive_groups(columns, towers, same)
             return cls(columns, groups, same, rows, scores, attributes=attributes)
@@ -238,21 +237,28 @@ def labels(table: Table, column: str, same: object) -> np.ndarray:
     wanted = _plain(same)
     values = table.values(column)
     plain = [_plain(value) for value in values]
-    if None in plain:
-        row = plain.index(None)
-        raise DataError(f"{where}: row {row} (from 0) has no label; give it one or drop the row")
+    if missing := [row for row, value in enumerate(plain) if value is None]:
+        raise DataError(
+            f"{where}: row {missing[0]} (from 0) has no label{_and_more(missing)}; give it one or "
+            "drop the row"
+        )
     counts = Counter(plain)
     others = [value for value, _ in counts.most_common() if value != wanted]
     if wanted not in counts:
         found = ", ".join(repr(value) for value in others[:5])
         raise DataError(f"{where}: no row has the label that means same, {same!r}; found: {found}")
     if len(others) > 1:
-        row = next(row for row, value in enumerate(plain) if value not in (wanted, others[0]))
+        odd = [row for row, value in enumerate(plain) if value not in (wanted, others[0])]
         raise DataError(
-            f"{where}: row {row} (from 0) has the label {values[row]!r}, which is neither "
-            f"{wanted} (same) nor {others[0]} (not the same)"
+            f"{where}: row {odd[0]} (from 0) has the label {values[odd[0]]!r}, which is neither "
+            f"{wanted} (same) nor {others[0]} (not the same){_and_more(odd)}"
         )
     return np.array([value == wanted for value in plain])
+
+
+def _and_more(rows: list[int]) -> str:
+    """How many rows are like the first one, as a clause."""
+    return f" (so {len(rows) - 1:,} more)" if len(rows) > 1 else ""
 
 
 def scores(table: Table, column: str) -> np.ndarray:

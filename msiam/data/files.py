@@ -24,7 +24,7 @@ from msiam.errors import DataError, one_of
 
 METADATA = "metadata.csv"
 
-# Numbers that look the same when they are written again: "007" is a name, "nan" is a text.
+# "007" is a name and "nan" is a text; a number may be written with more zeros than it needs.
 NUMBER = {
     pa.int64(): r"^-?(0|[1-9][0-9]*)$",
     pa.float64(): r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$",
@@ -164,15 +164,22 @@ def _cells(data: bytes, delimiter: str) -> Any:
 
 def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
     """Raise for the first row that is not as wide as the header, by the line that it begins on."""
+    data.decode("utf-8")  # a reader by chunks would say where in its chunk a byte is wrong
     rows = _cells(data, delimiter)
     begins = 1
-    for row in rows:
-        if row and len(row) != width:
-            raise DataError(
-                f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
-                f"a text with '{delimiter}' or a line break in it stands in double quotes"
-            )
-        begins = rows.line_num + 1
+    try:
+        for row in rows:
+            if row and len(row) != width:
+                raise DataError(
+                    f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
+                    f"a text with '{delimiter}' or a line break in it stands in double quotes"
+                )
+            begins = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{name}: line {begins} begins a text of more than {csv.field_size_limit():,} "
+            "characters; look for a double quote there that is never closed"
+        ) from error
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from msiam.data.contents import identity
 from msiam.data.draws import check_draws
 from msiam.data.examples import Examples, labels, scores
 from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
-from msiam.data.shares import trained_on, unseen_classes
+from msiam.data.shares import UNSEEN, trained_on, unseen_classes
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
 from msiam.data.splits_by_column import split_by_column
@@ -58,7 +58,7 @@ class Parts:
         return "test" if "test" in self.examples else "validation"
 
     def digest(self) -> str:
-        """Changes with any item, with any row, and with the part that a row is in."""
+        """Changes with any item (of a file, its name), any row, and the part that a row is in."""
         digest = hashlib.sha256()
         for name, items in sorted(self.items.items()):
             digest.update(f"{name} {len(items)}\n".encode())
@@ -105,10 +105,12 @@ def training_parts(
     held_out_table = test if test is not None else data.test
     if held_out_table is not None:
         tables["test"] = open_table(held_out_table)
+    tables = _told_apart(tables)
     items = collect(tables, model, data)
     columns, by = model.numbering, data.split_by
     classes = classes_of(tables, data, items, columns)
-    attributes = collect_attributes(tables, {*reads, *({by} - {"class", "item"})})
+    of_split = {by} - {"class", "item"}
+    attributes = collect_attributes(tables, {*reads, *of_split}, of_more=of_split)
     examples = {
         key: with_attributes(
             examples_of(key, table, items, classes, columns, data), key, attributes
@@ -139,14 +141,24 @@ def training_parts(
     if "more" in tables:
         more = examples["more"]
         for part in [part for part in parts if part != "train"]:
-            more, dropped = without_leaks(more, parts[part], columns, by)
-            notes += _dropped(tables["more"], part, dropped, by)
+            apart_by = "class" if part == UNSEEN else by
+            more, dropped = without_leaks(more, parts[part], columns, apart_by)
+            notes += _dropped(tables["more"], part, dropped, apart_by)
         parts["train"] = Examples.join([parts["train"], more], columns)
     if data.classes is not None:
         for part, rows in parts.items():
             require_classes(part, rows, by)
         classes.set_aside(items)
     return Parts(items, parts, _rows(tables), notes, [], classes.names, data.negatives or {})
+
+
+def _told_apart(tables: Mapping[str, Table]) -> dict[str, Table]:
+    """The tables, each with a name of its own: two lists given from Python have the same."""
+    names = [table.name for table in tables.values()]
+    return {
+        key: replace(table, name=f"{table.name} ({key})") if names.count(table.name) > 1 else table
+        for key, table in tables.items()
+    }
 
 
 def _share(asked: Held, examples: Examples) -> float:
@@ -161,7 +173,7 @@ def _held(
     """A share of the values of a column, where a number may be asked for, or those named."""
     if isinstance(asked, list):
         return attributes.find(by, asked, f"data.split.{part}")
-    return asked if asked < 1 else asked / len(np.unique(examples.attributes[by]))
+    return asked if asked < 1 else asked / max(len(np.unique(examples.attributes[by])), 1)
 
 
 def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:

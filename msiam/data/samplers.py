@@ -44,8 +44,8 @@ class Rows(Dataset[int]):
 class BatchSampler(Sampler[list[int]], ABC):
     """Batches of row numbers; of each batch, the share of this process.
 
-    The batches of an epoch depend on seed and epoch alone, and so does nothing on their number:
-    a resumed run sees what it would have seen.
+    The batches of an epoch depend on seed and epoch alone, so that a resumed run sees what it
+    would have seen.
 
     Use it as ``DataLoader(sampler.rows, batch_sampler=sampler, collate_fn=collator)``.
 

@@ -5,6 +5,7 @@ Pictures are never decoded here; they stay ``{"bytes", "path"}``.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import difflib
 import re
@@ -195,7 +196,14 @@ def reading(name: str) -> Iterator[None]:
         raise DataError(
             f"{name}: is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
         ) from error
-    except (pa.ArrowException, OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        csv.Error,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
 
 

@@ -48,12 +48,12 @@ def split(
     """
     n = len(examples)
     if n == 0:
-        raise DataError("there is no row to split; give a table with rows that can be read")
+        raise DataError("data.table: none of its rows can be read; give a table of which some can")
     wanted = {part: max(round(share * n), int(share > 0)) for part, share in shares.items()}
     if sum(wanted.values()) >= n:
         asked = ", ".join(f"{size} for {part}" for part, size in wanted.items())
         raise DataError(
-            f"the split asks for {asked} of {n} rows, which leaves none for training; give more "
+            f"data.split: asks for {asked} of {n} rows, which leaves none for training; give more "
             "rows, or smaller parts"
         )
     parts, largest, note = _by_components(examples, towers, wanted, seed, by)

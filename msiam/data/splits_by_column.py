@@ -30,8 +30,10 @@ def split_by_column(
         report.
 
     Raises:
-        DataError: there are too few values, or too many hang together.
+        DataError: no row could be read; there are too few values, or too many hang together.
     """
+    if len(examples) == 0:
+        raise DataError("data.table: none of its rows can be read; give a table of which some can")
     columns, kinds = apart(examples, towers, by)
     component = np.unique(row_components(columns, kinds), return_inverse=True)[1]
     values, first = np.unique(examples.attributes[by], return_index=True)
@@ -42,7 +44,7 @@ def split_by_column(
     asked = ", ".join(f"{size} for {part}" for part, size in wanted.items())
     if sum(wanted.values()) >= n:
         raise DataError(
-            f"the split asks for {asked} of {n} values of '{by}', which leaves none for "
+            f"data.split: asks for {asked} of {n} values of '{by}', which leaves none for "
             "training; give more of them, or smaller parts"
         )
     named = _named(held, values, component_of, by)

@@ -23,8 +23,7 @@ from msiam.errors import RecipeError
 from msiam.gallery.building import MOST_KEPT
 from msiam.gallery.ids import check_ids, record_ids
 from msiam.paths import check_apart
-from msiam.progress import items_bar
-from msiam.run.run import QUIET
+from msiam.progress import QUIET, items_bar
 from msiam.towers.inference import KEPT, How, use_bf16
 from msiam.towers.model import Model
 

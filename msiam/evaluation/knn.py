@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Collection
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pydantic
@@ -16,6 +18,7 @@ from msiam.evaluation.evaluator import Decision, Embedded, Evaluator, Result, pe
 from msiam.evaluation.roc import wilson_interval
 from msiam.registry.options import Options
 from msiam.towers.embedding import embed_features
+from msiam.towers.encoding import device_of
 from msiam.towers.tower import Tower
 
 BLOCK = 512  # queries at a time
@@ -177,10 +180,8 @@ def _baselines(embedded: Embedded, column: str, numbers: np.ndarray) -> dict[str
 def untrained(tower: Tower, seed: int = 0) -> Tower:
     """The same tower with new random weights, as its layers draw them."""
     new = copy.deepcopy(tower)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        for module in new.modules():
-            reset: Any = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
-    return new.eval()
+        tower.encoder.save(Path(folder))  # the vocabulary, if there is one; not the weights
+        new.restore(Path(folder))
+    return new.to(device_of(tower)).eval()

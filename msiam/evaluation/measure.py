@@ -10,6 +10,7 @@ import numpy as np
 
 from msiam.data.parts import Parts
 from msiam.data.shares import UNSEEN
+from msiam.errors import RecipeError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result
 from msiam.evaluation.pairs import pair_scores
@@ -37,10 +38,15 @@ def build_evaluators(terms: Sequence[Term]) -> dict[str, Evaluator]:
 
     Raises:
         PluginError: no such evaluator.
-        RecipeError: an unknown option.
+        RecipeError: an unknown option; one evaluator twice, whose figures have one place.
     """
-    found = {}
+    found: dict[str, Evaluator] = {}
     for term in terms:
+        if term.name in found:
+            raise RecipeError(
+                f"evaluate: found {term.name} twice, and its figures have one place in a run; "
+                "give it once"
+            )
         cls = registry().find("evaluator", term.name, "evaluate.name").load()
         found[term.name] = cls(parse_options(cls, term.options, f"evaluate ({term.name})"))
     return found

@@ -103,8 +103,8 @@ def _pairs_of_classes(embedded: Embedded, seed: int) -> list[Pairs]:
     """Pairs of one class, and pairs of an item and one that is not of its class."""
     first, *others = embedded.examples.columns
     direction = between(embedded, first, (others or [first])[0])
-    false = impostors(embedded, direction)
-    queries = [q for q in range(len(direction.queries)) if len(false[q])]
+    false = Impostors(embedded, direction)
+    queries = [q for q in range(len(direction.queries)) if false.count(q)]
     if not queries:
         raise DataError(
             f"pairs need two items of one class and one of another; the {len(direction.items)} "
@@ -118,7 +118,7 @@ def _pairs_of_classes(embedded: Embedded, seed: int) -> list[Pairs]:
         mates = mates[mates != direction.own[q]]
         alike.append(some(mates, most, rng))
         claimed = embedded.examples.claims is not None
-        apart.append(some(false[q], most if claimed else len(alike[-1]), rng))
+        apart.append(false.draw(q, most if claimed else len(alike[-1]), rng))
 
     def make(partners: list[np.ndarray], same: bool) -> Pairs:
         which = np.repeat(queries, [len(each) for each in partners])
@@ -138,18 +138,36 @@ def some(places: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     return places if len(places) <= most else rng.choice(places, most, replace=False)
 
 
-def impostors(embedded: Embedded, direction: Direction) -> list[np.ndarray]:
-    """For each query, the places in ``direction.items`` of what is not of its class.
+class Impostors:
+    """Of each query, what is not of its class, as places in ``direction.items``.
 
     Those that claim its class where rows claim one, else all.
     """
-    examples, m = embedded.examples, len(direction.items)
-    if examples.claims is None:
-        every = np.arange(m)
-        return [
-            np.concatenate([every[:start], every[stop:]])
-            for start, stop in zip(direction.start, direction.stop, strict=True)
-        ]
+
+    def __init__(self, embedded: Embedded, direction: Direction) -> None:
+        self.direction = direction
+        self.claiming = None if embedded.examples.claims is None else _claiming(embedded, direction)
+
+    def count(self, query: int) -> int:
+        if self.claiming is not None:
+            return len(self.claiming[query])
+        start, stop = self.direction.start[query], self.direction.stop[query]
+        return len(self.direction.items) - int(stop - start)
+
+    def draw(self, query: int, most: int, rng: np.random.Generator) -> np.ndarray:
+        """All of them if they are no more than ``most``, else so many at random."""
+        if self.claiming is not None:
+            return some(self.claiming[query], most, rng)
+        start, stop = self.direction.start[query], self.direction.stop[query]
+        others = self.count(query)
+        drawn = np.arange(others) if others <= most else rng.choice(others, most, replace=False)
+        return drawn + (drawn >= start) * (stop - start)  # its class is one stretch, stepped over
+
+
+def _claiming(embedded: Embedded, direction: Direction) -> list[np.ndarray]:
+    """For each query, the places of what claims its class and is not of it."""
+    examples = embedded.examples
+    assert examples.claims is not None
     (column,) = examples.columns
     claimed, group = np.empty((2, 1 + int(direction.items.max())), np.int64)
     claimed[examples.columns[column]] = examples.claims

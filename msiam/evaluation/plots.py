@@ -48,6 +48,7 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "ytick.color": LINE,
     "ytick.labelcolor": MUTED,
 }
+MANY = 4  # directions of a search; of more, there is one drawing
 SIZE = (4.3, 2.9)  # inches of 72 points: as wide as a phone, so that the text keeps its size
 
 
@@ -63,7 +64,13 @@ def draw(curves: Mapping[str, Any]) -> dict[str, Markup]:
     if "scatter" in curves:
         caption = "Similarity against score"
         drawings[caption] = _figure(caption, _scatter, curves["scatter"])
-    for direction, bars in curves.get("recall", {}).items():
+    recalls = curves.get("recall", {})
+    if len(recalls) > MANY:
+        caption = "The right one comes first, by direction"
+        size = SIZE[0], 0.5 + 0.2 * len(recalls)
+        drawings[caption] = _figure(caption, _by_direction, recalls, size)
+        recalls = {}
+    for direction, bars in recalls.items():
         caption = f"{direction}: the right one is among the first k"
         drawings[caption] = _figure(caption, _recall, bars)
     for end, axis in AXES.items():
@@ -86,17 +93,15 @@ def draw_history(history: Sequence[Mapping[str, Any]], watched: str = "") -> dic
     """Caption → drawing, of a log as ``transformers.Trainer`` keeps it (``log_history``).
 
     Args:
-        history: records with ``epoch`` and any of ``loss``, ``eval_loss``, ``eval_…``.
-        watched: the validation metric to draw, with or without ``eval_`` before it.
+        history: records with ``epoch`` and any of ``loss``, ``eval_…``.
+        watched: the validation metric to draw.
     """
-    losses = {"training": _series(history, "loss"), "validation": _series(history, "eval_loss")}
-    losses = {name: series for name, series in losses.items() if len(series) > 1}
+    losses, metric = _series(history, "loss"), _series(history, f"eval_{watched}")
     drawings: dict[str, Markup] = {}
-    if losses:
-        drawings["Loss by epoch"] = _figure("Loss by epoch", _lines, losses)
-    metric = _series(history, f"eval_{watched.removeprefix('eval_')}")
+    if len(losses) > 1:
+        drawings["Loss by epoch"] = _figure("Loss by epoch", _line, losses)
     if len(metric) > 1:
-        caption = f"{watched.removeprefix('eval_')} on validation, by epoch"
+        caption = f"{watched} on validation, by epoch"
         drawings[caption] = _figure(caption, _watched, metric)
     return drawings
 
@@ -105,14 +110,19 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float,
     return [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
 
 
-def _figure(caption: str, paint: Callable[[Axes, Any], None], data: Any) -> Markup:
+def _figure(
+    caption: str,
+    paint: Callable[[Axes, Any], None],
+    data: Any,
+    size: tuple[float, float] = SIZE,
+) -> Markup:
     """One drawing as an <svg> element that takes its colours and its font from the page."""
     import matplotlib
     from markupsafe import Markup, escape
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": caption}):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         paint(axes, data)
         axes.tick_params(length=0, pad=5)
@@ -127,14 +137,15 @@ def _figure(caption: str, paint: Callable[[Axes, Any], None], data: Any) -> Mark
     )
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
-    width, height = (72 * inches for inches in SIZE)
+    width, height = (72 * inches for inches in size)
     head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(caption)}">'
     return Markup(head + svg)
 
 
-def _rates(axes: Axes, which: Literal["both", "y"]) -> None:
+def _rates(axes: Axes, which: Literal["both", "x", "y"]) -> None:
     """A share from 0 to 1, in percent, on a light grid."""
-    for axis in (axes.yaxis, axes.xaxis)[: 2 if which == "both" else 1]:
+    chosen = {"x": (axes.xaxis,), "y": (axes.yaxis,), "both": (axes.xaxis, axes.yaxis)}
+    for axis in chosen[which]:
         axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
     axes.grid(axis=which, color=LINE, linewidth=0.8)
 
@@ -192,6 +203,27 @@ def _recall(axes: Axes, bars: Mapping[str, Sequence[float]]) -> None:
     axes.set(ylim=(0, 1.1), xlim=(-0.6, len(place) - 0.4))
 
 
+def _by_direction(axes: Axes, recalls: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """A bar a direction, from the top: what comes first, with its interval and chance."""
+    first = {name: {what: bars[what][0] for what in bars} for name, bars in recalls.items()}
+    place = np.arange(len(first))[::-1]
+    of = {
+        what: np.array([one[what] for one in first.values()])
+        for what in ("recall", "low", "high", "chance")
+    }
+    axes.barh(place, of["recall"], height=0.6, color=FIRST)
+    ends = [of["recall"] - of["low"], of["high"] - of["recall"]]
+    axes.errorbar(of["recall"], place, xerr=ends, fmt="none", color=INK, elinewidth=1, capsize=2)
+    for y, high, share in zip(place, of["high"], of["recall"], strict=True):
+        axes.text(high + 0.015, y, f"{100 * share:.1f}", va="center", fontweight="bold")
+    axes.vlines(of["chance"], place - 0.4, place + 0.4, color=SECOND, linewidth=2, label="chance")
+    _rates(axes, "x")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1.4)
+    axes.spines.bottom.set_visible(False)
+    axes.set_yticks(place, list(first))
+    axes.set(xlim=(0, 1.1), ylim=(-0.6, len(place) - 0.4))
+
+
 def _survival(axes: Axes, drawn: tuple[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> None:
     axis, attacks = drawn
     for (name, curve), colour in zip(attacks.items(), (SECOND, FIRST), strict=False):
@@ -211,19 +243,16 @@ def _survival(axes: Axes, drawn: tuple[str, Mapping[str, Mapping[str, Sequence[f
 
 def _watched(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     """A metric, with a ring around the best, whose weights were kept; of equal ones, the last."""
-    _lines(axes, {"": points})
+    _line(axes, points)
     x, y = max(reversed(points), key=lambda point: point[1])
     axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", markeredgecolor=FIRST)
     axes.annotate("kept", (x, y), (0, -14), textcoords="offset points", ha="center", color=MUTED)
 
 
-def _lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    for (name, points), colour in zip(lines.items(), (FIRST, SECOND), strict=False):
-        x, y = zip(*points, strict=True)
-        marker = "o" if len(points) <= 30 else None
-        axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=name)
-    if len(lines) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, handlelength=1.4)
+def _line(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    x, y = zip(*points, strict=True)
+    marker = "o" if len(points) <= 30 else None
+    axes.plot(x, y, color=FIRST, linewidth=1.8, marker=marker, markersize=3.5)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.spines.left.set_visible(False)
     axes.locator_params(nbins=6)

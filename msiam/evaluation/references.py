@@ -7,7 +7,7 @@ import numpy as np
 from msiam.errors import DataError
 from msiam.evaluation.directions import between
 from msiam.evaluation.evaluator import Embedded
-from msiam.evaluation.pairs import impostors, some
+from msiam.evaluation.pairs import Impostors
 
 DRAWS = 20  # sets of reference items of a class
 
@@ -33,17 +33,17 @@ def reference_scores(
     direction = between(embedded, column, column)
     vectors = embedded.of(column)[direction.items]
     rng = np.random.default_rng(seed)
-    false = impostors(embedded, direction)
+    false = Impostors(embedded, direction)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for number, q in enumerate(np.unique(direction.start, return_index=True)[1].tolist()):
         members = np.arange(direction.start[q], direction.stop[q])
-        if len(members) <= references or not len(false[q]):
+        if len(members) <= references or not false.count(q):
             continue
         for _ in range(DRAWS):
             drawn = rng.permutation(members)
             rest = drawn[references:]
-            most = len(rest) if examples.claims is None else len(false[q])
-            probes = np.concatenate([rest, some(false[q], most, rng)])
+            most = len(rest) if examples.claims is None else false.count(q)
+            probes = np.concatenate([rest, false.draw(q, most, rng)])
             scores = vectors[probes] @ vectors[drawn[:references]].mean(0)
             found.append((scores, np.arange(len(probes)) < len(rest), np.full(len(probes), number)))
     if not found:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from msiam.evaluation.embedding_map import EmbeddingMap
 from msiam.evaluation.findings import Grid, Search
+from msiam.evaluation.metrics import is_count, labelled
 from msiam.evaluation.verdict import Verdict
 from msiam.paths import write_text
 
 TEMPLATE = "report.html"
 ARROW = " → "  # in the name of a direction
-COUNTS = {"pairs", "same", "queries", "gallery", "median_rank"}
 
 
 @dataclass
@@ -117,8 +117,8 @@ def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
         low, high = (metrics.get(f"{prefix}{name}/{end}") for end in ("low", "high"))
         chance = metrics.get(f"{prefix}chance/{name}")
         line = Line(
-            name,
-            number(metrics[prefix + name], count=name in COUNTS),
+            labelled(name),
+            number(metrics[prefix + name], count=is_count(name)),
             "" if low is None or high is None else f"{number(low)}–{number(high)}",
             "" if chance is None else number(chance),
         )

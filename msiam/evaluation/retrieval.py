@@ -17,6 +17,7 @@ from msiam.registry.options import Options
 
 BLOCK_BYTES = 16 * 2**20  # of scores at a time
 NDCG_DEPTH = 10
+MANY = 4  # directions; of more, a headline names two
 
 
 class RetrievalOptions(Options):
@@ -63,16 +64,24 @@ class Retrieval(Evaluator):
             )
         metrics: dict[str, float] = {}
         curves: dict[str, Any] = {}
-        sentences = []
+        sentences: dict[str, str] = {}
         ks = self.options.ks
         for direction in found:
             figures = self._measure(direction, rank(direction, embedded))
             metrics |= {f"{direction.name}/{name}": float(v) for name, v in figures.items()}
             curves[f"{direction.query} → {direction.gallery}"] = self._bars(figures)
             right = "one of the same class," if embedded.examples.classed else "the right one"
-            sentences.append(_sentence(direction, right, figures, sorted({min(ks), max(ks)})))
+            sentence = _sentence(direction, right, figures, sorted({min(ks), max(ks)}))
+            sentences[direction.name] = sentence
         both = float(np.mean([metrics[f"{direction.name}/map"] for direction in found]))
-        return Result({"map": both, **metrics}, {"recall": curves}, " ".join(sentences))
+        headline = " ".join(sentences.values())
+        if len(found) > MANY:
+            by_recall = sorted(sentences, key=lambda name: metrics[f"{name}/recall@{min(ks)}"])
+            headline = (
+                f"Of {len(found)} directions, the strongest and the weakest: "
+                f"{sentences[by_recall[-1]]} {sentences[by_recall[0]]}"
+            )
+        return Result({"map": both, **metrics}, {"recall": curves}, headline)
 
     def _measure(self, direction: Direction, ranks: Ranks) -> dict[str, float]:
         weights = direction.weights

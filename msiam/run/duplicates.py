@@ -16,8 +16,8 @@ from msiam.gallery.duplicates import check_threshold
 from msiam.gallery.duplicates_file import Written, check_places, groups_file, write_duplicates
 from msiam.gallery.gallery import Gallery
 from msiam.paths import check_apart
-from msiam.progress import items_bar
-from msiam.run.run import QUIET, Run, load
+from msiam.progress import QUIET, items_bar
+from msiam.run.run import Run, load
 from msiam.towers.inference import Precision
 
 #: Up to so many records all are compared; of more, those of the nearest lists of an inverted file.
@@ -83,10 +83,8 @@ def dedupe_gallery(
     if threshold is None:
         place = run or gallery.run
         if place is None or not Path(place).is_dir():
-            raise RunError(
-                f"{gallery.folder}: its run is not at {place}; name it with --run, or give "
-                "--threshold"
-            )
+            where = f"its run is not at {place}" if place else "was built from a model alone"
+            raise RunError(f"{gallery.folder}: {where}; name it with --run, or give --threshold")
         opened = load(place)
         gallery.attach(opened.model)
         threshold = threshold_within(opened)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from msiam.errors import RunError
-from msiam.paths import room_on_disk, take_lock
+from msiam.paths import is_draft, room_on_disk, take_lock
 
 
 class RunFolder:
@@ -60,7 +60,8 @@ class RunFolder:
                     "overwrite=True, folder=...)"
                 )
         elif any(
-            path not in (self.lock, self.rejected, self.fitted) for path in self.path.iterdir()
+            path not in (self.lock, self.rejected, self.fitted, self.data) and not is_draft(path)
+            for path in self.path.iterdir()
         ):
             raise RunError(
                 f"{self.path}: holds something that is no run; give an empty "
@@ -69,9 +70,11 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove an old run, all but its list of rejected rows, which the new one has written."""
-        for path in (self.checkpoints, self.start, self.model):
+        drafts = [path for path in self.path.iterdir() if is_draft(path)]  # files, and a model's
+        for path in (self.checkpoints, self.start, self.model, *drafts):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.metrics, self.calibration, self.report, self.recipe, self.data):
+        known = (self.metrics, self.calibration, self.report, self.recipe, self.data)
+        for path in (*known, *drafts):
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:

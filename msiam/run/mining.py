@@ -15,12 +15,13 @@ from msiam.errors import GalleryError, RecipeError, RunError, one_of
 from msiam.gallery.gallery import Gallery
 from msiam.mining.negatives import Rules
 from msiam.paths import check_apart, check_place, resolve
+from msiam.progress import QUIET
 from msiam.recipe import GIVEN, Data
 from msiam.registry.options import Term
 from msiam.run.mineable import own_part, whole_table
 from msiam.run.mined import Mined, check_suffix, names_of
 from msiam.run.negative_search import NegativeSearch
-from msiam.run.run import QUIET, Run, load
+from msiam.run.run import Run, load
 from msiam.towers.model import Model
 
 
@@ -91,7 +92,7 @@ def mine_run(
     if out is not None:
         _check_apart(out, rejected, table, run.recipe.data)
     model = run.model
-    columns = _direction(model, anchor, positive)
+    columns = _direction(model, run.recipe.data, anchor, positive)
     names = names_of(*columns, list(model.columns), parsed.negatives, wide)
     opened = None if gallery is None else _open(Path(gallery), model, columns[1])
     if table is None:
@@ -114,12 +115,14 @@ def mine_run(
     return mined
 
 
-def _direction(model: Model, anchor: str | None, positive: str | None) -> tuple[str, str]:
-    """The columns to mine from and to."""
-    known = list(model.columns)
+def _direction(
+    model: Model, data: Data, anchor: str | None, positive: str | None
+) -> tuple[str, str]:
+    """The columns to mine from and to: of those that the table has, and are not drawn."""
+    known = data.read(model.columns)
     for column in (anchor, positive):
         if column is not None and column not in known:
-            raise RecipeError(f"mine: the model has no column '{column}'; {one_of(column, known)}")
+            raise RecipeError(f"mine: the table has no column '{column}'; {one_of(column, known)}")
     one = anchor or next((c for c in known if c != positive), known[0])
     other = positive or next((c for c in known if c != one), one)
     if one == other and len(known) > 1:

@@ -29,8 +29,12 @@ def report_run(
     found: Measured,
     history: list[dict[str, Any]],
     watched: str,
+    rejected: Path,
 ) -> None:
-    """Write the report of a run, measured on its held-out part."""
+    """Write the report of a run, measured on its held-out part.
+
+    ``rejected`` is the file that lists the rows set aside.
+    """
     assert run.recipe is not None
     values = {name: items.values for name, items in parts.items.items()}
     report = ReportData(
@@ -42,7 +46,7 @@ def report_run(
         curves={name: result.curves for name, result in found.results.items()},
         history=history,
         watched=watched,
-        notes=[*parts.notes, *_set_aside(parts)],
+        notes=[*parts.notes, *_set_aside(parts, rejected)],
         mistakes=_mistakes(run, found, values, parts.classes),
         pairs=_pairs(run, found, values),
         searches=sample_searches(found.embedded, values),
@@ -82,11 +86,11 @@ def _facts(run: Run, parts: Parts) -> dict[str, str]:
     return facts
 
 
-def _set_aside(parts: Parts) -> list[str]:
+def _set_aside(parts: Parts, listed: Path) -> list[str]:
     if not parts.rejected:
         return []
     rows = len({(entry.table, entry.row) for entry in parts.rejected})
-    return [f"{rows:,} rows were set aside, since they cannot be read: see rejected.csv."]
+    return [f"{rows:,} rows were set aside, since they cannot be read: see {listed.name}."]
 
 
 def _pairs(run: Run, found: Measured, values: dict[str, list[Any]]) -> list[Verdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from msiam.errors import DataError, RunError
+from msiam.errors import DataError, ModelError, RunError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.words import effects_on
 from msiam.gallery.gallery import Gallery
-from msiam.progress import items_bar
+from msiam.progress import QUIET, items_bar
 from msiam.recipe import GIVEN, Recipe
 from msiam.run.folder import RunFolder
 from msiam.towers.model import Model, pick_device
@@ -23,8 +23,6 @@ from msiam.towers.model import Model, pick_device
 if TYPE_CHECKING:
     from msiam.data.parts import Parts
     from msiam.data.sources import Source
-
-QUIET = Console(quiet=True)
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Run:
         with items_bar(console, "evaluating") as progress:
             found = measure_parts(self.model, parts, evaluators, self.calibration, progress)
         if report is not None:
-            report_run(report, self, parts, found, history=[], watched="")
+            report_run(report, self, parts, found, [], "", rejected)
         return found.metrics
 
 
@@ -158,7 +156,7 @@ def load(folder: str | Path) -> Run:
 
     Raises:
         ModelError: a file is missing, changed, or a pickle.
-        RunError: there is no run and no model, or training has not finished.
+        RunError: there is no run and no model, or training has not finished; a file is damaged.
     """
     place = RunFolder(folder)
     if not place.recipe.is_file():
@@ -171,9 +169,23 @@ def load(folder: str | Path) -> Run:
         place,
         Model.load(place.model).to(pick_device()),
         Recipe.read(place.recipe),
-        json.loads(place.metrics.read_text(encoding="utf-8")),
-        Calibration.from_json(place.calibration.read_text(encoding="utf-8")),
+        _said(place.metrics, json.loads),
+        _said(place.calibration, Calibration.from_json),
     )
+
+
+def _said(file: Path, parse: Callable[[str], Any]) -> Any:
+    """What a file of a run says.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{file}: is missing; copy the whole run again") from error
+    except (ValueError, ModelError) as error:
+        raise RunError(f"{file}: is damaged ({error}); copy the whole run again") from error
 
 
 def open_gallery(folder: str | Path, run: str | Path | None = None) -> Gallery:
@@ -210,7 +222,7 @@ def check_rows(place: RunFolder, parts: Parts, instead: str) -> None:
     Raises:
         RunError: they are not; the message ends with what to do instead.
     """
-    begun = json.loads(place.data.read_text(encoding="utf-8")) if place.data.is_file() else {}
+    begun = _said(place.data, json.loads) if place.data.is_file() else {}
     if begun.get("digest") != parts.digest():
         raise RunError(
             f"{place.path}: its tables have changed since it was begun, so that its held-out rows "

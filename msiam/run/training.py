@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ from msiam.evaluation.measure import (
 )
 from msiam.losses.base import WeightedSum
 from msiam.paths import write_text
-from msiam.progress import items_bar
+from msiam.progress import QUIET, SHOWN, items_bar
 from msiam.recipe import Recipe
 from msiam.run.facts import conclude, facts, introduce
 from msiam.run.folder import RunFolder
 from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
-from msiam.run.run import QUIET, Run, check_rows, load, prepare_items
+from msiam.run.run import Run, check_rows, load, prepare_items
 from msiam.towers.beginning import fit_towers
 from msiam.towers.model import Model, pick_device
 from msiam.training import processes
@@ -66,7 +67,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     allow_rejected: bool = False,
-    console: Console = QUIET,
+    console: Console = SHOWN,
     **settings: Any,
 ) -> Run:
     """Train a model, evaluate it, and write the run's folder.
@@ -85,7 +86,8 @@ def train(
             ``classes="kind"``, ``loss="infonce"``, and any key of ``train`` (``epochs=3``).
         resume: go on from the last checkpoint; on the CPU this gives bit for bit the weights of a
             training that was never interrupted.
-        console: where progress is shown; silent by default.
+        console: where progress is shown, stderr by default; ``rich.console.Console(quiet=True)``
+            for silence.
 
     Raises:
         MsiamError: a recipe, table, plugin or folder is not as it should be; the message says
@@ -127,32 +129,33 @@ def train(
             check_rows(place, parts, "begin again with --overwrite")
         examples = with_variants(parts.examples["train"], model, parts.items)
         objective.begin(torch.from_numpy(examples.distinct_groups()), model.dim)
-        return _train(
-            recipe,
-            model,
-            objective,
-            evaluators,
-            parts,
-            place,
-            keeper,
-            resume,
-            allow_rejected,
-            console,
-        )
+        job = _Job(recipe, model, objective, evaluators, parts, place, keeper, console)
+        return _train(job, resume, allow_rejected)
 
 
-def _train(
-    recipe: Recipe,
-    model: Model,
-    loss: WeightedSum,
-    evaluators: dict[str, Evaluator],
-    parts: Parts,
-    place: RunFolder,
-    keeper: KeepCheckpoints,
-    resume: bool,
-    allow_rejected: bool,
-    console: Console,
-) -> Run:
+@dataclass(frozen=True)
+class _Job:
+    """All that a training is made of. ``keeper`` keeps checkpoints, and the time they took."""
+
+    recipe: Recipe
+    model: Model
+    loss: WeightedSum
+    evaluators: dict[str, Evaluator]
+    parts: Parts
+    place: RunFolder
+    keeper: KeepCheckpoints
+    console: Console
+
+    @property
+    def watched(self) -> Evaluator:
+        """The evaluator whose primary metric says which weights are kept."""
+        return next(iter(self.evaluators.values()))
+
+
+def _train(job: _Job, resume: bool, allow_rejected: bool) -> Run:
+    recipe, model, parts, place, console = (
+        job.recipe, job.model, job.parts, job.place, job.console
+    )  # fmt: skip
     _give_weights(model, parts, place, resume)
     notes = check_layers(model, recipe.train)
     model.to(pick_device())  # where frozen encoders run before training begins
@@ -181,22 +184,20 @@ def _train(
     if main and not place.start.is_dir():
         # What fit learns need not be the same a second time, nor its source still be there.
         model.save(place.start)
-    state = _optimise(
-        recipe, model, loss, evaluators, parts, examples, sampler, place, keeper, console
-    )
+    state = _optimise(job, examples, sampler)
     if not main:
         processes.wait()
         return load(place.path)
     model.eval()
-    calibration = calibrate(evaluators, embed_part(model, parts, "validation"))
+    calibration = calibrate(job.evaluators, embed_part(model, parts, "validation"))
     model.save(place.model)
     write_text(place.calibration, calibration.to_json())
     with items_bar(console, "evaluating") as progress:
-        found = measure_parts(model, parts, evaluators, calibration, progress)
+        found = measure_parts(model, parts, job.evaluators, calibration, progress)
     run = Run(place, model, recipe, dict(found.metrics), calibration)
-    run.metrics["training"] = facts(parts, model, state, keeper.seconds)
-    watched = next(iter(evaluators.values())).primary
-    report_run(place.report, run, parts, found, state.log_history, watched)
+    run.metrics["training"] = facts(parts, model, state, job.keeper.seconds)
+    watched = job.watched.primary
+    report_run(place.report, run, parts, found, state.log_history, watched, place.rejected)
     # Last, since it marks the run as finished.
     write_text(place.metrics, json.dumps(run.metrics, indent=1))
     place.tidy()
@@ -208,36 +209,24 @@ def _last_checkpoint(place: RunFolder) -> Path | None:
     return processes.from_main(lambda: last_checkpoint(place.checkpoints))
 
 
-def _optimise(
-    recipe: Recipe,
-    model: Model,
-    loss: WeightedSum,
-    evaluators: dict[str, Evaluator],
-    parts: Parts,
-    examples: Examples,
-    sampler: BatchSampler,
-    place: RunFolder,
-    keeper: KeepCheckpoints,
-    console: Console,
-) -> transformers.TrainerState:
-    """Train ``model`` in place; returns what the trainer did."""
-    settings = recipe.train
-    watched = next(iter(evaluators.values()))
+def _optimise(job: _Job, examples: Examples, sampler: BatchSampler) -> transformers.TrainerState:
+    """Train the model in place; returns what the trainer did."""
+    settings, model, parts, watched = job.recipe.train, job.model, job.parts, job.watched
 
     def validate() -> dict[str, float]:
         metrics = watched.evaluate(embed_part(model, parts, "validation"), None).metrics
         return {watched.primary: metrics[watched.primary]}
 
     adversary = Adversary(model, settings.adversarial) if settings.adversarial else None
-    progress = ShowProgress(console, watched.primary, settings.batch_size)
-    checkpoint = _last_checkpoint(place)
-    callbacks: list[transformers.TrainerCallback] = [keeper, progress, KeepPace()]
+    progress = ShowProgress(job.console, watched.primary, settings.batch_size)
+    checkpoint = _last_checkpoint(job.place)
+    callbacks: list[transformers.TrainerCallback] = [job.keeper, progress, KeepPace()]
     if settings.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
     trainer = Trainer(
-        Objective(model, loss, adversary),
+        Objective(model, job.loss, adversary),
         training_arguments(
-            settings, place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
+            settings, job.place.checkpoints, len(sampler), watched.primary, resumed=bool(checkpoint)
         ),
         Collator(
             examples,
@@ -246,7 +235,7 @@ def _optimise(
             model.encoders,
             settings.chunk,
             whole=adversary is not None,
-            draws=draws_of(recipe.data, examples, settings.seed),
+            draws=draws_of(job.recipe.data, examples, settings.seed),
         ),
         sampler,
         validate,
@@ -259,7 +248,7 @@ def _optimise(
     if not (checkpoint and trainer.take_finished(checkpoint)):
         with progress, equipped(model, settings):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    conclude(trainer.state, watched.primary, console)
+    conclude(trainer.state, watched.primary, job.console)
     return trainer.state
 
 

@@ -256,7 +256,7 @@ class Model(nn.Module):
         folder = storage.whole(Path(folder))
         description = storage.describe(folder)
         model = cls(description["towers"], description["columns"])
-        model.restore(folder)
+        model._take(folder)
         return model.eval()
 
     def restore(self, folder: Path) -> None:
@@ -265,7 +265,10 @@ class Model(nn.Module):
         Raises:
             ModelError: a file is missing, changed, or a pickle.
         """
-        folder = storage.whole(folder)
+        storage.describe(folder := storage.whole(folder))  # checks all files
+        self._take(folder)
+
+    def _take(self, folder: Path) -> None:
         for name in self.towers:
             self.tower(name).restore(folder / "towers" / name)
         storage.load_weights(folder, self)

@@ -47,7 +47,8 @@ class Objective(nn.Module):
                 name: embed_chunks(self.model.tower(name), chunks)
                 for name, chunks in batches.items()
             }
-            by_column = {c: embeddings[self.model.columns[c]][i] for c, i in index.items()}
+            towers = self.model.columns  # in the recipe's order, by which losses go
+            by_column = {c: embeddings[tower][index[c]] for c, tower in towers.items()}
             return global_loss(self.loss, by_column, targets)
 
         if self.adversary is not None and self.training:

@@ -98,7 +98,8 @@ class Trainer(transformers.Trainer):
         if state.global_step < self.args.max_steps:
             return False
         self.state = state
-        self._load_from_checkpoint(state.best_model_checkpoint or str(checkpoint))
+        best = Path(state.best_model_checkpoint or checkpoint).name  # the run may have been moved
+        self._load_from_checkpoint(str(checkpoint.with_name(best)))
         return True
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

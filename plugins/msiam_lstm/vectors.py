@@ -141,7 +141,10 @@ def _words_beside(path: Path, rows: int) -> list[str]:
 
 
 def _word_list(path: Path) -> list[str]:
-    """A word a line (what follows a tab or blank is ignored), a JSON list, or the first column."""
+    """A word a line (what follows a tab or blank is ignored), JSON, or the first column.
+
+    JSON is a list of words, or each word with its number.
+    """
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
         texts = [f.name for f in schema if f.type in (pa.string(), pa.large_string())]
@@ -150,5 +153,9 @@ def _word_list(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".json":
         found = json.loads(text)
-        return [w for w in found if isinstance(w, str)] if isinstance(found, list | dict) else []
+        if isinstance(found, dict):
+            numbers = list(found.values())
+            known = sorted(n for n in numbers if isinstance(n, int)) == list(range(len(numbers)))
+            return sorted(found, key=found.__getitem__) if known else []
+        return [w for w in found if isinstance(w, str)] if isinstance(found, list) else []
     return [(line.split() or [""])[0] for line in text.rstrip("\n").split("\n")]

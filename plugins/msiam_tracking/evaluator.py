@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from msiam import Embedded, Evaluator, Options, Result, Verdict, errors
+from msiam import Embedded, Evaluator, Options, Result, Verdict, errors, wilson_interval
 from msiam_tracking.geometry import EXEMPLAR, SCORES, SEARCH, STRIDE
 from msiam_tracking.loss import as_maps, correlate, middle, offsets
 from msiam_tracking.overlay import boxed
@@ -57,7 +57,7 @@ class Found(Evaluator):
             ]
         )
         hit = near[best].double()
-        low, high = wilson(float(hit.mean()), len(hit))
+        low, high = wilson_interval(float(hit.mean()), len(hit))
         chance = float(near.double().mean())
         share = float(hit.mean())
         return Result(
@@ -104,10 +104,3 @@ def _square(dx: float, dy: float) -> tuple[float, float, float, float]:
     """x, y, w, h of a target that is so far from the middle: half as wide as an exemplar."""
     side, middle_of = EXEMPLAR / 2, SEARCH / 2
     return middle_of + dx - side / 2, middle_of + dy - side / 2, side, side
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The ends of Wilson's 95 % interval of a share of ``count``."""
-    middle_of = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / count) ** 2 / 4)
-    return max(0.0, middle_of - half), min(1.0, middle_of + half)

@@ -6,10 +6,12 @@ A sequence is a folder as OTB has it: pictures in ``img/``, and the true box of 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +22,8 @@ from msiam import errors
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 TRUTH = "groundtruth_rect.txt"
+
+Read = Callable[[str], bytes]  # the content of a file by its name
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def open_video(path: Path) -> Video:
     """
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*")}
-        return _sequence(str(path), list(files), lambda name: files[name].read_bytes())
+        here = contextlib.nullcontext(lambda name: files[name].read_bytes())
+        return _sequence(str(path), list(files), lambda: here)
     archive = next((parent for parent in path.parents if zipfile.is_zipfile(parent)), None)
     if archive is not None:
         return sequence_of(archive, path.relative_to(archive).as_posix())
@@ -86,14 +91,18 @@ def sequence_of(archive: Path, name: str) -> Video:
         known = sequences_of(archive)
         raise errors.DataError(f"{archive}: {errors.one_of(name, known)} Found '{name}'.")
 
-    def read(member: str) -> bytes:
+    @contextlib.contextmanager
+    def opening() -> Iterator[Read]:
         with zipfile.ZipFile(archive) as opened:
-            return opened.read(f"{name}/{member}")
+            yield lambda member: opened.read(f"{name}/{member}")
 
-    return _sequence(f"{archive}/{name}", inside, read)
+    return _sequence(f"{archive}/{name}", inside, opening)
 
 
-def _sequence(name: str, members: Sequence[str], read: Callable[[str], bytes]) -> Video:
+def _sequence(
+    name: str, members: Sequence[str], opening: Callable[[], AbstractContextManager[Read]]
+) -> Video:
+    """A sequence by the names of its files. It is opened once for all of its frames."""
     frames = sorted(
         (m for m in members if m.lower().endswith(PICTURES)),
         key=lambda member: [int(n) for n in re.findall(r"\d+", PurePosixPath(member).stem)],
@@ -102,12 +111,15 @@ def _sequence(name: str, members: Sequence[str], read: Callable[[str], bytes]) -
         raise errors.DataError(f"{name}: has no pictures ({', '.join(PICTURES)})")
 
     def pictures() -> Iterator[Image.Image]:
-        for frame in frames:
-            yield Image.open(io.BytesIO(read(frame))).convert("RGB")
+        with opening() as read:
+            for frame in frames:
+                yield Image.open(io.BytesIO(read(frame))).convert("RGB")
 
     if TRUTH not in members:
         return Video(name, pictures)
-    return Video(name, pictures, parse_truth(read(TRUTH).decode(), f"{name}/{TRUTH}", len(frames)))
+    with opening() as read:
+        truth = read(TRUTH).decode()
+    return Video(name, pictures, parse_truth(truth, f"{name}/{TRUTH}", len(frames)))
 
 
 def parse_truth(text: str, name: str, frames: int) -> np.ndarray:
@@ -121,7 +133,8 @@ def parse_truth(text: str, name: str, frames: int) -> np.ndarray:
         if not line.strip():
             continue
         try:
-            truth[number] = [float(value) for value in re.split(r"[,\s]+", line.strip())]
+            x, y, width, height = map(float, re.split(r"[,\s]+", line.strip()))
+            truth[number] = x, y, width, height
         except ValueError:
             raise errors.DataError(
                 f"{name}: line {number + 1} is {line.strip()!r:.60}; a box is x,y,w,h"

@@ -97,8 +97,15 @@ class TrackPairs:
         chosen = random.permutation(len(table))[: self.options.still_pairs]
         for row in np.sort(chosen).tolist():
             item = table.dataset[row]["image"]
-            with Image.open(io.BytesIO(item["bytes"])) as opened:
-                yield self._varied(opened.convert("RGB"), random)
+            try:
+                with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as it:
+                    picture = it.convert("RGB")
+            except Exception as error:  # Pillow's readers raise nearly anything on a broken file
+                raise errors.DataError(
+                    f"{stills}: row {row} (from 0): its picture cannot be read ({error}); mend or "
+                    "drop the row"
+                ) from error
+            yield self._varied(picture, random)
 
     def _varied(self, picture: Image.Image, random: np.random.Generator) -> Pair:
         """Two crops round one patch of a still, of which the second is varied."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from msiam.cli.console import print_json
+from msiam.cli.console import print_json, print_metrics
 
 
 def refuse(constant: str) -> Any:
@@ -33,3 +33,11 @@ def test_what_is_printed_for_scripts_is_json_of_all_values(
         }
     ]  # fmt: skip
     assert "été" in out and out.endswith("]\n") and not err
+
+
+def test_figures_say_which_are_counts_and_which_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"same": 6.0, "eer": 0.125, "eer/low": 0.1, "eer/high": 0.15, "chance/eer": 0.5}
+    print_metrics({"verification": figures})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["same", "6"] in lines
+    assert ["eer", "(lower", "is", "better)", "0.1250", "0.100", "to", "0.150", "0.5000"] in lines

@@ -113,6 +113,23 @@ def test_views_are_no_draws():
     assert draws_of(data, parts.examples["train"], 0) is None
 
 
+def test_a_view_and_an_item_of_another_class_stand_in_one_row():
+    how = {"view": "itself", "negative": "other"}
+    towers = {"text": TEXT, "slow": {"follows": "text"}}
+    columns = {"a": "text", "view": "slow", "negative": "text"}
+    data, parts = drawn(how, towers, columns, classes={"a": "kind"})
+    train = parts.examples["train"]
+    draws = draws_of(data, train, 0)
+    assert draws is not None and draws.how == {"negative": "other"}
+    step = draws(train, range(len(train)))
+    assert list(step.columns) == list(step.groups) == list(columns)
+    a, view, negative = step.columns.values()
+    assert a.tolist() == view.tolist() == train.columns["a"].tolist()
+    of = dict(zip(train.columns["a"].tolist(), train.groups["a"].tolist(), strict=True))
+    assert [of[item] for item in negative.tolist()] == step.groups["negative"].tolist()
+    assert (step.groups["negative"] != step.groups["a"]).all()
+
+
 @pytest.mark.parametrize(
     ("draw", "towers", "columns", "said"),
     [

@@ -140,8 +140,14 @@ def test_labels_in_every_spelling(values, same, expected):
 @pytest.mark.parametrize(
     ("values", "same", "message"),
     [
-        ([1, 0, 2, 0], 1, r"row 2 \(from 0\) has the label 2, .* neither 1 \(same\) nor 0 \(not"),
-        ([1, 0, None], 1, r"row 2 \(from 0\) has no label"),
+        (
+            [1, 0, 2, 0],
+            1,
+            r"row 2 \(from 0\) has the label 2, .* 1 \(same\) nor 0 \(not the same\)$",
+        ),
+        ([1, 0, 2, 0, 0, 3, 4], 1, r"row 2 .* the label 2, .* \(not the same\) \(so 2 more\)$"),
+        ([1, 0, None], 1, r"row 2 \(from 0\) has no label; give it one or drop the row$"),
+        ([1, None, 0, None], 1, r"row 1 \(from 0\) has no label \(so 1 more\); give it one"),
         (["1", "0", ""], 1, r"row 2 \(from 0\) has no label"),
         ([1.0, float("nan")], 1, r"row 1 \(from 0\) has no label"),
         ([0, 0], 1, r"no row has the label that means same, 1; found: '0'"),

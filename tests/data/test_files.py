@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from msiam.data.files import read_csv, read_imagefolder, read_json, read_parquet
+from msiam.data.sources import open_table
 from msiam.data.streams import open_stream
 from msiam.errors import DataError
 
@@ -65,6 +66,23 @@ def test_a_row_with_too_many_cells_is_named_by_its_line(tmp_path):
 def test_a_row_with_too_few_cells_is_named_by_its_line(tmp_path):
     with pytest.raises(DataError, match="line 3 has 1 cells"):
         csv_of(tmp_path, "a,b\n1,2\n1\n")
+
+
+def test_a_quote_that_is_never_closed_is_named_by_its_line(tmp_path):
+    """What is behind it is longer than a cell may be, and its row ragged."""
+    with pytest.raises(
+        DataError, match=r"t\.csv: line 3 begins a text of more than 131,072 .* quote"
+    ):
+        csv_of(tmp_path, 'a,b\n1,2\n"' + "a line and\n" * 20_000)
+
+
+def test_a_byte_that_is_no_utf8_is_counted_from_the_beginning_of_the_file(tmp_path):
+    before = b"a,b\n" + b"x,y\n" * 5000
+    (tmp_path / "t.csv").write_bytes(before + b"\xff,y\n")
+    with pytest.raises(
+        DataError, match=rf"t\.csv: is not UTF-8 \(byte {len(before)}: invalid start"
+    ):
+        open_table(tmp_path / "t.csv")
 
 
 def test_a_header_must_name_each_column_once(tmp_path):

@@ -73,11 +73,24 @@ def test_without_a_test_part_validation_is_what_is_held_out(tmp_path):
 def test_a_test_table_that_cannot_be_read_is_never_replaced_by_validation(data, tmp_path):
     test = [{"a": "!", "b": None}] * 3
     parts = training_parts(data, model(), 0, rows("x", range(1000)), test)
-    with pytest.raises(errors.DataError, match="the given list: 3 of 3 rows cannot be read"):
+    with pytest.raises(
+        errors.DataError, match=r"the given list \(test\): 3 of 3 rows cannot be re"
+    ):
         prepare(parts, model(), tmp_path / "rejected.csv", allow=False)
     parts = training_parts(data, model(), 0, rows("x", range(1000)), test)
     with pytest.raises(errors.DataError, match="test: none of its rows can be read"):
         prepare(parts, model(), tmp_path / "rejected.csv", allow=True)
+
+
+def test_rows_that_cannot_be_read_are_counted_list_by_list(tmp_path):
+    """One in a hundred of the table's, which would be half as many as the test has."""
+    made = model()
+    table = [{"a": "!", "b": None}] * 10 + rows("x", range(990))
+    parts = training_parts(Data(table="given"), made, 0, table, rows("z", range(20)))
+    prepare(parts, made, tmp_path / "rejected.csv", allow=False)
+    assert parts.rows == {"the given list (table)": 1000, "the given list (test)": 20}
+    assert {entry.table for entry in parts.rejected} == {"the given list (table)"}
+    assert len({entry.row for entry in parts.rejected}) == 10
 
 
 def test_the_digest_changes_with_a_row_an_item_and_a_seed(data):
@@ -124,7 +137,9 @@ def test_a_held_out_table_takes_its_classes_out_of_training(tmp_path):
     train = {parts.classes[g] for g in parts.examples["train"].distinct_groups()}
     assert "kind 20" in train and not train & {"kind 8", "kind 9"}
     notes = " ".join(parts.notes)
-    assert "8 training rows of the given list were left out: they share classes with test" in notes
+    assert (
+        "8 training rows of the given list (table) were left out: they share classes with" in notes
+    )
     assert "4 training rows of more.csv were left out: they share classes with test" in notes
 
 
@@ -198,6 +213,36 @@ def test_a_tower_that_follows_shares_its_leaders_items(tmp_path):
     assert sum(told) == 60
 
 
+def more_kinds(path, classes):
+    """A table of further items of these classes."""
+    return write_kinds(path, [row | {"a": f"more {row['a']}"} for row in kinds(classes)])
+
+
+def test_more_has_no_class_of_the_unseen_part(tmp_path):
+    """By item it may have those of the other parts, whose classes are seen in training anyway."""
+    data, made = one_column(more=more_kinds(tmp_path / "more.csv", range(10)))
+    split = Split(by="item", validation=10, test=10, unseen=8)
+    parts = training_parts(data.model_copy(update={"split": split}), made, 0, kinds(range(10)))
+    classes = {part: set(found.distinct_classes()) for part, found in parts.examples.items()}
+    assert len(classes["unseen"]) == 2 and not classes["unseen"] & classes["train"]
+    assert len(parts.examples["train"]) == (40 - 10 - 10 - 8) + (40 - 8)
+    said = "8 training rows of more.csv were left out: they share classes with unseen."
+    assert said in parts.notes
+
+
+def test_more_need_not_have_the_column_that_an_evaluator_reads(tmp_path):
+    data, made = one_column(more=more_kinds(tmp_path / "more.csv", [20, 21]))
+    data = data.model_copy(update={"split": Split(by="item", validation=12, test=12)})
+    table = [row | {"hand": n % 3} for n, row in enumerate(kinds(range(10)))]
+    parts = training_parts(data, made, 0, table, reads=["hand"])
+    assert len(parts.examples["train"]) == 16 + 8
+    test = parts.examples["test"]
+    assert [table[row]["hand"] for row in test.rows] == test.attributes["hand"].tolist()
+    data = data.model_copy(update={"split": Split(by="hand", validation=1, test=1)})
+    with pytest.raises(errors.DataError, match=r"more\.csv: no column 'hand'"):
+        training_parts(data, made, 0, table)
+
+
 def test_a_label_says_which_items_are_of_their_class():
     rows = [
         {"word": f"{name}{n}", "kind": name, "real": n < 3} for name in "abcd" for n in range(5)
@@ -253,6 +298,14 @@ def test_a_split_holds_out_the_values_that_it_names():
     wrong = Split(by="kind", validation=["kind 1", "kind 55"])
     with pytest.raises(errors.DataError, match=r"split\.validation: found 'kind 55', which is no"):
         training_parts(data.model_copy(update={"split": wrong}), made, 0, table)
+
+
+def test_a_split_by_a_column_needs_a_row_that_can_be_read():
+    data, made = one_column()
+    data = data.model_copy(update={"split": Split(by="kind", validation=1, test=2)})
+    table = [row | {"a": " "} for row in kinds(range(6))]
+    with pytest.raises(errors.DataError, match=r"data\.table: none of its rows can be read"):
+        training_parts(data, made, 0, table)
 
 
 def test_another_table_is_read_for_what_evaluators_need():

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msiam import Tower
+from msiam import Encoder, Options, Tower
 from msiam.errors import DataError
 from msiam.evaluation.calibration import Calibration
 from msiam.evaluation.knn import KNN, KNNOptions, untrained, votes
@@ -111,6 +111,58 @@ def test_an_untrained_tower_is_new_and_the_trained_one_as_it_was():
     assert not new.training
     again = untrained(tower).state_dict()
     assert all(torch.equal(again[name], value) for name, value in new.state_dict().items())
+
+
+class Rows(Encoder):
+    """A number to that row of a matrix, which is of no layer, or to itself twice over."""
+
+    modality = "number"
+    dim = 2
+
+    def __init__(self, learns=True):
+        super().__init__(Options())
+        self.learns = learns
+
+    def fit(self, items):
+        if self.learns:
+            self.matrix = torch.nn.Parameter(torch.randn(5, self.dim))
+
+    @classmethod
+    def accepts(cls, item):
+        return isinstance(item, int)
+
+    def prepare(self, items):
+        return [np.array(item) for item in items]
+
+    def collate(self, features):
+        return {"numbers": torch.from_numpy(np.stack(features))}
+
+    def forward(self, batch):
+        numbers = batch["numbers"]
+        return self.matrix[numbers] if self.learns else numbers[:, None].float().repeat(1, self.dim)
+
+
+def tower_of(encoder, head="linear"):
+    tower = Tower("small_cnn", dim=2, head=head)
+    tower.encoder = encoder
+    tower.fit([])
+    return tower
+
+
+def test_a_parameter_that_is_of_no_layer_is_new_as_well():
+    tower = tower_of(Rows())
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    new, again, other = (untrained(tower, seed).state_dict() for seed in (0, 0, 1))
+    assert set(new) == set(before) > {"encoder.matrix"}
+    for name, value in tower.state_dict().items():
+        assert torch.equal(value, before[name]) and torch.equal(new[name], again[name])
+        assert not torch.equal(new[name], before[name]) and not torch.equal(new[name], other[name])
+
+
+def test_a_tower_without_a_parameter_is_what_it_was():
+    tower = tower_of(Rows(learns=False), head="none")
+    batch = tower.encoder.collate(tower.encoder.prepare([3, 1]))
+    assert torch.equal(untrained(tower)(batch), tower(batch))
 
 
 def test_one_item_has_no_neighbour(make):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from msiam.errors import DataError
 from msiam.evaluation import pairs as pairs_module
-from msiam.evaluation.pairs import _strangers, find_pairs, pair_scores
+from msiam.evaluation.directions import between
+from msiam.evaluation.pairs import Impostors, _strangers, find_pairs, pair_scores
 
 EYE = np.eye(3)
 
@@ -170,6 +171,35 @@ def test_of_one_column_all_pairs_of_one_class_and_as_many_of_two(make, classes, 
         assert (left != right).all()
         assert ((of[left] == of[right]) == same).all() and (pairs.same == same).all()
         assert (embedded.examples.columns["image"][pairs.examples] == left).all()
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=2, max_size=30),
+    st.integers(0, 40),
+    st.integers(0, 100),
+)
+def test_impostors_are_those_found_by_hand(make, classes, most, seed):
+    of, embedded = np.array(classes), of_classes(make, classes)
+    direction = between(embedded, "image", "image")
+    impostors, rng = Impostors(embedded, direction), np.random.default_rng(seed)
+    for q, item in enumerate(direction.queries):
+        wanted = set(np.flatnonzero(of[direction.items] != of[item]).tolist())
+        drawn = impostors.draw(q, most, rng).tolist()
+        assert impostors.count(q) == len(wanted)
+        assert len(set(drawn)) == len(drawn) == min(most, len(wanted))
+        assert set(drawn) <= wanted
+
+
+def test_of_a_class_at_either_end_or_amid_every_impostor_is_drawn_alike(make):
+    embedded = of_classes(make, [0, 0, 1, 1, 1, 2, 2])
+    impostors = Impostors(embedded, between(embedded, "image", "image"))
+    rng = np.random.default_rng(0)
+    for q, wanted in ((0, [2, 3, 4, 5, 6]), (3, [0, 1, 5, 6]), (6, [0, 1, 2, 3, 4])):
+        assert impostors.draw(q, 9, rng).tolist() == wanted
+        drawn = np.concatenate([impostors.draw(q, 2, rng) for _ in range(1000)])
+        places, counts = np.unique(drawn, return_counts=True)
+        assert places.tolist() == wanted
+        assert counts / 1000 == pytest.approx(2 / len(wanted), abs=0.06)
 
 
 def test_what_claims_a_class_is_what_it_is_told_from(make):

@@ -171,6 +171,17 @@ def test_figures_of_somebody_elses_evaluator_are_listed():
     assert "hits" in page.text
 
 
+def test_tables_of_many_directions_are_folded_away():
+    names = [f"a_to_{b}" for b in "bcdefgh"]
+    few, many = (
+        render(ReportData("t", metrics={"retrieval": {f"{name}/mrr": 0.5 for name in some}}))
+        for some in (names[:3], names)
+    )
+    assert "<summary>Show all figures" not in few
+    assert "<summary>Show all figures of 7 directions</summary>" in many
+    assert few.count("<table") == 3 and many.count("<table") == 7
+
+
 def test_the_table_puts_interval_and_chance_beside_the_value():
     metrics = {
         "mrr": 0.5,
@@ -185,7 +196,7 @@ def test_the_table_puts_interval_and_chance_beside_the_value():
         "a → b": [
             Line("queries", "4,044", "", ""),
             Line("recall@1", "0.812", "0.800–0.825", "0.00025"),
-            Line("median_rank", "1", "", ""),
+            Line("median_rank (lower is better)", "1", "", ""),
         ],
         "all directions": [Line("mrr", "0.500", "", "")],
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tracemalloc
 
 import numpy as np
@@ -300,3 +301,12 @@ def test_one_column_finds_its_classes(make):
     assert found.headline.startswith(
         "From image to image, one of the same class, of 12, comes first in 100\u00a0% of searches"
     )
+
+
+def test_of_many_directions_the_headline_names_the_ends(make):
+    numbers = {name: [0, 1, 2] for name in "abcd"}
+    vectors = dict.fromkeys("abc", np.eye(3)) | {"d": np.eye(3)[[1, 2, 0]]}
+    headline = Retrieval().evaluate(make(numbers, numbers, vectors), None).headline
+    assert headline.startswith("Of 6 directions, the strongest and the weakest: From ")
+    assert headline.count("From ") == 2
+    assert re.search(r"first in 100.%.*From (a to d|d to a), .* first in 0.%", headline)

@@ -85,3 +85,17 @@ def test_views_need_no_labels_and_their_kinds_are_asked_at_the_end(tmp_path):
     share["towers"] = {"text": TEXT | {"init": str(tmp_path / "run")}}
     half = msiam.train(share, folder=tmp_path / "half")
     assert half.metrics["training"]["train_rows"] == 32
+
+
+def test_a_view_and_an_item_of_another_class_are_drawn_into_one_row(tmp_path):
+    changes = {
+        "columns": {"a": "text", "view": "average", "negative": "text"},
+        "towers": {"text": TEXT, "average": {"follows": "text", "momentum": 0.9}},
+        "train": {"max_steps": 4, "batch_size": 8, "evaluations": 1},
+    }
+    both = recipe(tmp_path, **changes)
+    both["data"]["draw"] = {"view": "itself", "negative": "other"}
+    run = msiam.train(both, folder=tmp_path / "run")
+    assert run.recipe.loss[0].name == "triplet" and run.metrics["training"]["steps"] == 4
+    assert "a_to_view/mrr" in run.metrics["retrieval"]
+    assert run.evaluate()["retrieval"] == run.metrics["retrieval"]

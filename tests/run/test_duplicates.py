@@ -123,3 +123,10 @@ def test_a_run_that_is_gone_is_named(place, tmp_path):
     Gallery.build(model, [{"a": "where"}], "a", tmp_path / "g", run=tmp_path / "gone")
     with pytest.raises(RunError, match=r"its run is not at .*gone; name it with --run"):
         duplicates.dedupe_gallery(Gallery.open(tmp_path / "g"), tmp_path / "d.csv")
+
+
+def test_a_gallery_of_a_model_alone_has_no_run_to_be_gone(place, tmp_path):
+    model = load(place / "one").model
+    Gallery.build(model, [{"a": "where"}], "a", tmp_path / "g")
+    with pytest.raises(RunError, match="g: was built from a model alone; name it with --run, or"):
+        duplicates.dedupe_gallery(Gallery.open(tmp_path / "g"), tmp_path / "d.csv")

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 import msiam
 from msiam import errors
 from msiam.data.parts import training_parts
+from msiam.progress import QUIET
 from msiam.run.mined import names_of
 from msiam.run.mining import mine_run
-from msiam.run.run import QUIET
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 SHAPES = ("circle", "square", "bar")
@@ -359,6 +359,32 @@ def test_of_one_column_with_classes(place, tmp_path):
     for row in found.to_list():
         assert colour[row["picture"]] == colour[row["positive"]] != colour[row["negative"]]
         assert row["picture"] != row["positive"]
+
+
+def test_of_drawn_columns_the_first_alone_is_mined(place, tmp_path):
+    """The table has no other; its items belong together by their classes."""
+    rows = [{"a": f"{verb} {food}", "food": food} for verb in VERBS for food in FOODS]
+    table = write(tmp_path / "foods.csv", rows)
+    recipe = {
+        "data": {
+            "table": str(table),
+            "classes": {"a": "food"},
+            "draw": {"positive": "same", "negative": "other"},
+            "split": {"validation": 0.2, "test": 0.2, "by": "item"},
+        },
+        "columns": {"a": "text", "positive": "text", "negative": "text"},
+        "towers": {"text": TEXT},
+        "train": {"max_steps": 2, "batch_size": 16},
+    }
+    run = msiam.train(recipe, folder=tmp_path / "run")
+    for found, whole in ((msiam.mine(run, negatives=2), False), (msiam.mine(run, table), True)):
+        assert found.column_names == ["a", "positive", "negative"]
+        for row in triplets(found):
+            anchor, positive, negative = (text.split()[1] for text in row)
+            assert anchor == positive != negative and row[0] != row[1]
+        assert (len(set(found["a"])) == len(rows)) == whole
+    with pytest.raises(errors.RecipeError, match="the table has no column 'positive'"):
+        msiam.mine(run, positive="positive")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,18 @@ def test_a_model_without_weights_says_so():
     assert not model.ready
     with pytest.raises(ModelError, match="no weights yet; train it, load one with"):
         model.encode({"a": ["abc"]})
+
+
+def test_a_file_that_was_changed_is_not_restored(model, texts, tmp_path):
+    again = Model(**model.describe())
+    folder = model.save(tmp_path / "m")
+    again.restore(folder)
+    assert np.array_equal(again.eval().encode({"caption": texts})["caption"],
+                          model.encode({"caption": texts})["caption"])  # fmt: skip
+    alphabet = folder / "towers" / "text" / "alphabet.json"
+    alphabet.write_text(json.dumps(json.loads(alphabet.read_text())[::-1]))
+    with pytest.raises(ModelError, match=r"alphabet\.json: has changed since it was saved"):
+        again.restore(folder)
 
 
 # ---- Which column reads a query

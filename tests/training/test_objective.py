@@ -109,6 +109,20 @@ def test_the_loss_is_of_the_whole_batch() -> None:
     torch.testing.assert_close(objective(**batch)["loss"].detach(), wanted)
 
 
+def test_a_loss_is_given_the_columns_in_the_recipes_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever towers they go through: by that order a negative is told from a positive."""
+    objective, collate = whole(WHOLE["unshared"][0], {"a": "two", "b": "one"})
+    seen = []
+
+    def watch(loss: nn.Module, embeddings: dict[str, Tensor], targets: Targets) -> Tensor:
+        seen.extend(embeddings)
+        return next(iter(embeddings.values())).sum()
+
+    monkeypatch.setattr(objectives, "global_loss", watch)
+    objective(**collate(None))
+    assert seen == ["a", "b"]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_in_chunks_is_a_run(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

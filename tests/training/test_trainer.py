@@ -17,6 +17,9 @@ from rich.console import Console
 import msiam
 from msiam.data.samplers import Shuffled
 from msiam.errors import RecipeError, TrainingError
+from msiam.evaluation.calibration import Calibration
+from msiam.evaluation.evaluator import Embedded, Result
+from msiam.evaluation.retrieval import Retrieval
 from msiam.losses.arcface import ArcFace, ArcFaceOptions
 from msiam.losses.base import WeightedSum
 from msiam.recipe import Train
@@ -97,6 +100,38 @@ def test_resuming_after_kill_9_gives_the_weights_bit_for_bit(which: str, tmp_pat
     assert whole.wait() == 0
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     assert not (tmp_path / "cut" / "start").exists()
+
+
+def test_a_run_that_was_moved_before_its_end_has_its_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, figures = Retrieval.evaluate, iter([0.1, 0.9, 0.5, 0.4, 0.3] * 2)
+
+    def evaluate(self: Retrieval, embedded: Embedded, calibration: Calibration | None) -> Result:
+        found = plain(self, embedded, calibration)
+        if calibration is None:  # a look at validation
+            found.metrics[self.primary] = next(figures)
+        return found
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def train(place: str, **more: bool) -> int:
+        run = msiam.train(
+            small_model(dropout=0, word_dropout=0), ROWS, folder=tmp_path / place / "run",
+            max_steps=12, evaluations=4, **more,
+        )  # fmt: skip
+        return run.metrics["training"]["kept_step"]
+
+    monkeypatch.setattr(Retrieval, "evaluate", evaluate)
+    assert train("whole") == 3
+    with monkeypatch.context() as patch:
+        patch.setattr("msiam.run.training.report_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train("cut")
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    assert train("moved", resume=True) == 3
+    assert weights(tmp_path / "moved" / "run") == weights(tmp_path / "whole" / "run")
 
 
 @pytest.mark.parametrize("chunk", [None, 9])

@@ -62,7 +62,7 @@ def test_reads_a_matrix_with_the_words_beside_it(matrix, kind):
     elif kind == "json":
         beside.with_suffix(".json").write_text(json.dumps(WORDS))
     elif kind == "json of rows":
-        beside.with_suffix(".json").write_text(json.dumps({"the": 0, "cat": 1, "sat": 2}))
+        beside.with_suffix(".json").write_text(json.dumps({"sat": 2, "the": 0, "cat": 1}))
     else:
         table = pa.table({"number": [0, 1, 2], "word": WORDS})
         pq.write_table(table, beside.with_suffix(".parquet"))
@@ -143,6 +143,13 @@ def test_refuses_a_matrix_with_no_list_of_as_many_words(matrix):
     refused(matrix, "3 rows", "there is none")
     matrix.with_name("emb.txt").write_text("the\ncat\n")
     refused(matrix, "emb.txt has 2")
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [0, 1, 3], [0, 1, 1], ["0", "1", "2"]])
+def test_refuses_words_whose_numbers_are_not_those_of_the_rows(matrix, numbers):
+    listed = dict(zip(WORDS, numbers, strict=True))
+    matrix.with_name("emb.json").write_text(json.dumps(listed))
+    refused(matrix, "emb.json has 0")
 
 
 def test_refuses_a_pickle_in_a_matrix(matrix):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from msiam_tracking.evaluator import Found, wilson
+from msiam_tracking.evaluator import Found
 from msiam_tracking.geometry import EXEMPLAR, SEARCH
 from msiam_tracking.overlay import FOUND, TRUE
 
@@ -49,12 +49,6 @@ def test_pairs_are_shown_with_the_place_that_was_found_and_the_true_one():
     rows = [np.flatnonzero(mask.any(1))[[0, -1]].mean() for mask in (red, green)]
     assert rows[0] == pytest.approx(rows[1], abs=1.5)
     assert Found(Found.Options()).evaluate(embedded([0]), None).shown == {}  # there is no picture
-
-
-def test_wilson_by_hand():
-    low, high = wilson(0.5, 100)
-    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
-    assert wilson(1.0, 10)[1] == 1.0
 
 
 def test_one_column_is_refused():

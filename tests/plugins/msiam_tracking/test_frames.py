@@ -51,6 +51,19 @@ def test_a_sequence_in_an_archive(archive):
     assert shades(video) == [1, 2, 10] and video.truth.shape == (3, 4)
 
 
+def test_an_archive_is_opened_once_for_all_frames(archive, monkeypatch):
+    video, opened = open_video(archive / "Walk"), []
+    original = zipfile.ZipFile.__init__
+
+    def count(self, *args, **kwargs):
+        opened.append(args)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", count)
+    assert shades(video) == [1, 2, 10] and len(opened) == 1
+    assert shades(video) == [1, 2, 10] and len(opened) == 2  # and anew each time
+
+
 def test_a_gif(tmp_path):
     frames = [frame(0), frame(255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -73,8 +86,9 @@ def test_what_is_wrong(archive, folder, tmp_path):
 def test_a_line_that_is_no_box_is_named():
     with pytest.raises(errors.DataError, match=r"truth.txt: line 2 is '1,2,x,4'; a box is x,y,w,h"):
         parse_truth("1,2,3,4\n1,2,x,4\n", "truth.txt", 2)
-    with pytest.raises(errors.DataError, match="line 1"):
-        parse_truth("1,2,3\n", "truth.txt", 2)
+    for line in ("1,2,3", "5", "1,2,3,4,5"):
+        with pytest.raises(errors.DataError, match=f"line 1 is '{line}'"):
+            parse_truth(f"{line}\n", "truth.txt", 2)
 
 
 def test_a_film_of_opencv(tmp_path):

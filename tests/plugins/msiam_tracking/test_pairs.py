@@ -77,6 +77,33 @@ def test_a_still_is_paired_with_itself_varied(stills):
     assert all(row["exemplar"] == row["search"] for row in plain)
 
 
+@pytest.fixture
+def folder(film, tmp_path):
+    """The same stills as pictures in a folder, with the sheet that names them."""
+    place = tmp_path / "folder"
+    place.mkdir()
+    for number, frame in enumerate(film[0][:3]):
+        frame.save(place / f"{number}.png")
+    (place / "metadata.csv").write_text("file_name\n0.png\n1.png\n2.png\n")
+    return place
+
+
+def test_stills_may_lie_in_a_folder(folder, stills):
+    assert rows(stills=str(folder)) == rows(stills=str(stills))
+
+
+def test_a_broken_still_is_named_by_its_row(folder):
+    whole = (folder / "1.png").read_bytes()
+    last = whole.rindex(b"IDAT")
+    garbled = whole[:last] + b"\0" + whole[last + 1 :]
+    for content in (b"no picture", whole[: len(whole) // 2], garbled, None):
+        (folder / "1.png").unlink(missing_ok=True)
+        if content is not None:
+            (folder / "1.png").write_bytes(content)
+        with pytest.raises(errors.DataError, match=r"folder: row 1 \(from 0\): its picture cannot"):
+            rows(stills=str(folder))
+
+
 def test_both_together(archive, stills):
     assert len(rows(videos=str(archive), stills=str(stills))) > len(rows(videos=str(archive)))
 
