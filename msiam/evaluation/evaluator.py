@@ -145,5 +145,7 @@ def percent(share: float) -> str:
     rest = 100 * min(share, 1 - share)
     if rest <= 0:
         return f"{100 * share:.0f}\u00a0%"
-    digits = 1 if rest >= 1 else min(4, 1 - math.floor(math.log10(rest)))
+    if rest < 0.0001:
+        return "under\u00a00.0001\u00a0%" if share < 0.5 else "over\u00a099.9999\u00a0%"
+    digits = 1 if rest >= 1 else 1 - math.floor(math.log10(rest))
     return f"{100 * share:.{digits}f}\u00a0%"

@@ -15,6 +15,7 @@ from msiam.paths import write_text
 
 TEMPLATE = "report.html"
 ARROW = " → "  # in the name of a direction
+EVERYWHERE = "all directions"
 
 
 @dataclass
@@ -131,7 +132,8 @@ def table(metrics: Mapping[str, float]) -> dict[str, list[Line]]:
     everywhere = parts.pop("", [])
     parts = {name: lines for name, lines in parts.items() if lines}
     if everywhere:
-        parts["all directions" if parts else ""] = everywhere
+        searched = any(ARROW in name for name in parts)
+        parts[EVERYWHERE if searched else "in all" if parts else ""] = everywhere
     return parts
 
 

@@ -127,6 +127,11 @@ class _Floats(_Column):
     def arrays(self, values: list) -> pa.Array:
         return floats([float(value) for value in values])
 
+    def among(self, values: list) -> Test:
+        """One of the values. Arrow's is_in takes 0 and -0, which are equal, for two."""
+        other_zeros = [value.copy_negate() for value in values if value == 0]
+        return super().among([*values, *other_zeros])
+
     def plain(self, array: pa.Array) -> pa.Array:
         if pa.types.is_float16(array.type):  # which Arrow casts to its neighbour alone
             array = array.cast(pa.float32())

@@ -67,7 +67,9 @@ def test_an_evaluator_of_a_stranger_needs_one_method(aligned):
         (0.00025, "0.025 %"),
         (0.0025, "0.25 %"),
         (0.99975, "99.975 %"),
-        (1e-9, "0.0000 %"),
+        (2e-6, "0.00020 %"),
+        (1e-9, "under 0.0001 %"),
+        (1 - 1e-9, "over 99.9999 %"),
     ],
 )
 def test_percent(share, said):

@@ -201,6 +201,7 @@ def test_the_table_puts_interval_and_chance_beside_the_value():
         "all directions": [Line("mrr", "0.500", "", "")],
     }
     assert list(table({"auc": 0.9, "chance/auc": 0.5})) == [""]
+    assert list(table({"auc": 0.9, "hard/auc": 0.8})) == ["hard", "in all"]
     assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.5})) == ["a → a"]
     assert list(table({"mrr": 0.5, "a_to_a/mrr": 0.6})) == ["a → a", "all directions"]
     both = {"mrr": 0.5, "a_to_a/mrr": 0.5, "unseen/mrr": 0.4, "unseen/a_to_a/mrr": 0.4}

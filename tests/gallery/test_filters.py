@@ -180,6 +180,13 @@ def test_a_filter_passes_the_rows_that_plain_python_passes(asked, rows, cut):
     assert found.tolist() == [test(row) is True for row in rows], text
 
 
+@pytest.mark.parametrize("asked", ["in (0)", "in (-0.0)", "= -0", "in (-0, 2)"])
+def test_zero_is_one_number_whatever_its_sign(asked):
+    zeros = {"x": pa.array([0.0, -0.0, 1.0, None])}
+    found = Filter(f"x {asked}").mask({"x": pa.float64()}, [zeros])
+    assert found.tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
 def test_what_is_no_finite_number_is_refused_where_it_stands(value):
     with pytest.raises(GalleryError, match=f"where: n = ⟨here⟩{value} "):
