@@ -95,7 +95,9 @@ def _line(
     label, measured, interval, minutes, reached = figure.metric, UNTRAINED, "", "", True
     if metrics is not None:
         found = metrics[figure.evaluator]
-        metric = min(fnmatch.filter(found, figure.metric), key=lambda one: found[one])
+        fitting = fnmatch.filter(found, figure.metric)
+        of_model = [one for one in fitting if "chance" not in one.split("/")]
+        metric = min(of_model, key=lambda one: found[one])
         if metric != figure.metric:
             label = f"{metric}, the lowest of {figure.metric}"
         low, high = found.get(f"{metric}/low"), found.get(f"{metric}/high")

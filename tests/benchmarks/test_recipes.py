@@ -211,3 +211,11 @@ def test_an_error_rate_is_to_be_at_most_its_goal(root, eer, reached):
     line, judged = recipes.row("quora", found)
     assert judged == reached
     assert ("at most 0.05 (missed)" in line) != reached and "at most 0.05" in line
+
+
+def test_of_a_wildcard_chance_is_no_figure_of_the_model(root, monkeypatch):
+    figure = recipes.Figure("retrieval", "*_to_*/mrr", 0.5, "chance")
+    monkeypatch.setitem(recipes.FIGURES, "quora", figure)
+    found = {"a_to_b/mrr": 0.7, "b_to_a/mrr": 0.6, "a_to_b/chance/mrr": 0.1}
+    line, reached = recipes.row("quora", {"retrieval": found, "training": {"seconds": 60.0}})
+    assert reached and "| b_to_a/mrr, the lowest of *_to_*/mrr | 0.600 |" in line
