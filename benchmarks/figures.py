@@ -120,8 +120,8 @@ FIGURES = {
 #: What was tried where a figure is missed, or is known of a recipe that is not trained yet. It is
 #: printed only then.
 NOTES = {
-    "text_image_fashion": "36 epochs, with photos varied less, gave 0.841 and 0.827; 64 as they are "
-    "now 0.851 and 0.849 (image to title), and validation was still rising. Its 40 minutes are "
+    "text_image_fashion": "36 epochs, with photos varied less, gave 0.841 and 0.827; 64 as they "
+    "are now 0.851 and 0.849 (image to title), and validation was still rising. Its 40 minutes are "
     "beside two other trainings and all tests: the processor had 20 minutes of them.",
     "faces": "people 31 to 40 are harder than those it was chosen on (raw pixels have 0.160 "
     "there and 0.133 on the others). Chosen by cross-validation among people 1 to 30, in "
