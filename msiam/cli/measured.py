@@ -11,9 +11,9 @@ import torch
 from msiam.errors import MsiamError
 from msiam.registry import Spec
 from msiam.registry.conformance.verdicts import ITEMS
+from msiam.towers.device import pick_device
 from msiam.towers.embedding import embed_features
 from msiam.towers.encoder import Rejected
-from msiam.towers.model import pick_device
 from msiam.towers.tower import Tower
 
 AT_ONCE = 16  # items

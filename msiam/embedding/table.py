@@ -24,7 +24,8 @@ from msiam.gallery.building import MOST_KEPT
 from msiam.gallery.ids import check_ids, record_ids
 from msiam.paths import check_apart
 from msiam.progress import QUIET, items_bar
-from msiam.towers.inference import KEPT, How, use_bf16
+from msiam.towers.device import use_bf16
+from msiam.towers.inference import KEPT, How
 from msiam.towers.model import Model
 
 #: Rows embedded together, sorted by length, and written together.

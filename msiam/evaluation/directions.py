@@ -9,6 +9,7 @@ import numpy as np
 
 from msiam.evaluation.evaluator import Embedded
 
+MANY = 4  # directions; of more, a headline names two, and one drawing shows all
 TIE = np.float32(1e-6)  # the rounding of an inner product; scores as near as this count as equal
 
 

@@ -117,8 +117,7 @@ def _pairs_of_classes(embedded: Embedded, seed: int) -> list[Pairs]:
         mates = np.arange(direction.start[q], direction.stop[q])
         mates = mates[mates != direction.own[q]]
         alike.append(some(mates, most, rng))
-        claimed = embedded.examples.claims is not None
-        apart.append(false.draw(q, most if claimed else len(alike[-1]), rng))
+        apart.append(false.draw(q, most if false.claiming is not None else len(alike[-1]), rng))
 
     def make(partners: list[np.ndarray], same: bool) -> Pairs:
         which = np.repeat(queries, [len(each) for each in partners])

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from msiam.evaluation.directions import MANY
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
@@ -48,7 +50,6 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as literals
     "ytick.color": LINE,
     "ytick.labelcolor": MUTED,
 }
-MANY = 4  # directions of a search; of more, there is one drawing
 SIZE = (4.3, 2.9)  # inches of 72 points: as wide as a phone, so that the text keeps its size
 
 

@@ -42,7 +42,7 @@ def reference_scores(
         for _ in range(DRAWS):
             drawn = rng.permutation(members)
             rest = drawn[references:]
-            most = len(rest) if examples.claims is None else false.count(q)
+            most = false.count(q) if false.claiming is not None else len(rest)
             probes = np.concatenate([rest, false.draw(q, most, rng)])
             scores = vectors[probes] @ vectors[drawn[:references]].mean(0)
             found.append((scores, np.arange(len(probes)) < len(rest), np.full(len(probes), number)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msiam.evaluation.directions import MANY
 from msiam.evaluation.embedding_map import EmbeddingMap
 from msiam.evaluation.findings import Grid, Search
 from msiam.evaluation.metrics import is_count, labelled
@@ -104,6 +105,8 @@ def render(report: ReportData) -> str:
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
         tables={name: table(metrics) for name, metrics in report.metrics.items()},
+        everywhere=EVERYWHERE,
+        many=MANY,
     )
 
 

@@ -10,14 +10,13 @@ import pydantic
 
 from msiam.errors import DataError
 from msiam.evaluation.calibration import Calibration
-from msiam.evaluation.directions import Direction, directions, tie
+from msiam.evaluation.directions import MANY, Direction, directions, tie
 from msiam.evaluation.evaluator import Embedded, Evaluator, Result, percent
 from msiam.evaluation.roc import wilson_interval
 from msiam.registry.options import Options
 
 BLOCK_BYTES = 16 * 2**20  # of scores at a time
 NDCG_DEPTH = 10
-MANY = 4  # directions; of more, a headline names two
 
 
 class RetrievalOptions(Options):

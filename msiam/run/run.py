@@ -18,7 +18,8 @@ from msiam.gallery.gallery import Gallery
 from msiam.progress import QUIET, items_bar
 from msiam.recipe import GIVEN, Recipe
 from msiam.run.folder import RunFolder
-from msiam.towers.model import Model, pick_device
+from msiam.towers.device import pick_device
+from msiam.towers.model import Model
 
 if TYPE_CHECKING:
     from msiam.data.parts import Parts

@@ -43,7 +43,8 @@ from msiam.run.report import report_run
 from msiam.run.resolving import asked, resolved
 from msiam.run.run import Run, check_rows, load, prepare_items
 from msiam.towers.beginning import fit_towers
-from msiam.towers.model import Model, pick_device
+from msiam.towers.device import pick_device
+from msiam.towers.model import Model
 from msiam.training import processes
 from msiam.training.adversarial import Adversary, check_adversary
 from msiam.training.checkpoints import KeepCheckpoints, last_checkpoint, seconds_before

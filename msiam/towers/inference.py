@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from msiam.errors import RecipeError
+from msiam.towers.device import use_bf16
 from msiam.towers.fused import fused
 from msiam.towers.prepacked import prepacked
 
@@ -73,16 +74,3 @@ def for_inference(module: nn.Module, how: How = EXACT) -> Iterator[None]:
             yield
         finally:
             module.train(training)
-
-
-def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: asked for, or "auto" where the device multiplies in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    known = getattr(torch.cpu, "get_capabilities", None)  # an older torch lacks it
-    capabilities: dict[str, object] = known() if known else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

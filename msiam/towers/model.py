@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from msiam.errors import DataError, ModelError, RecipeError, one_of
@@ -265,7 +264,8 @@ class Model(nn.Module):
         Raises:
             ModelError: a file is missing, changed, or a pickle.
         """
-        storage.describe(folder := storage.whole(folder))  # checks all files
+        folder = storage.whole(folder)
+        storage.describe(folder)  # checks all files
         self._take(folder)
 
     def _take(self, folder: Path) -> None:
@@ -292,9 +292,3 @@ def _build(name: str, keys: Mapping[str, Any]) -> Tower:
     if "encoder" not in keys:
         raise RecipeError(f"{where}.encoder: is missing; name an encoder, see msiam plugins")
     return Tower(keys["encoder"], where, **{k: v for k, v in keys.items() if k != "encoder"})
-
-
-def pick_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")

@@ -21,8 +21,7 @@ from msiam.data.samplers import BatchSampler
 from msiam.errors import RecipeError, TrainingError, one_of
 from msiam.losses.base import Loss
 from msiam.recipe import Train
-from msiam.towers.inference import use_bf16
-from msiam.towers.model import pick_device
+from msiam.towers.device import pick_device, use_bf16
 from msiam.training import processes
 from msiam.training.cpu import FastLayers, clip, memory_kept
 from msiam.training.objective import Objective

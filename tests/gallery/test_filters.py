@@ -263,6 +263,13 @@ def test_what_does_not_compare_is_pointed_at(text, at, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_a_backslash_at_the_end_of_a_pattern_is_itself():
+    records = {"path": pa.array(["C:\\", "C:", ""])}
+    types = {"path": pa.string()}
+    assert Filter("path like 'C:\\'").mask(types, [records]).tolist() == [True, False, False]
+    assert Filter("path like '\\'").mask(types, [records]).tolist() == [False, False, False]
+
+
 def test_columns_are_named_once_in_their_order():
     assert Filter('b = 1 and (a = 2 or not b in (3) or "c d" is null)').columns == ["b", "a", "c d"]
 

@@ -1,23 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from msiam.errors import RecipeError
-from msiam.towers.inference import How, for_inference, use_bf16
-
-CPU = torch.device("cpu")
-
-
-def test_precision_is_as_asked_for() -> None:
-    assert use_bf16("bf16", CPU) and not use_bf16("fp32", CPU)
-    flags = Path("/proc/cpuinfo").read_text().split()
-    assert use_bf16("auto", CPU) == ("avx512_bf16" in flags or "amx_bf16" in flags)
-    if torch.cuda.is_available():
-        wanted = torch.cuda.is_bf16_supported(including_emulation=False)
-        assert use_bf16("auto", torch.device("cuda")) == wanted
+from msiam.towers.inference import How, for_inference
 
 
 def test_an_unknown_precision_is_refused() -> None:

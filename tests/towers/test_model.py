@@ -8,7 +8,7 @@ import torch
 
 from msiam import Model, Tower
 from msiam.errors import DataError, ModelError, PluginError, RecipeError
-from msiam.towers.model import pick_device, tower_name
+from msiam.towers.model import tower_name
 
 LETTERS = {"encoder": "letters", "dim": 4}
 
@@ -226,7 +226,3 @@ def test_the_fingerprint_knows_which_tower_reads_which_column():
 
 def test_in_half_precision_there_is_a_fingerprint_too(model):
     assert model.bfloat16().fingerprint() != ""
-
-
-def test_the_device_is_one_that_works():
-    assert torch.zeros(2, device=pick_device()).sum().item() == 0
