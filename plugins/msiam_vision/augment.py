@@ -38,14 +38,15 @@ NOTHING = Augmentation(shift=0, zoom=0, grow=0)
 DRAWS = 12  # random numbers for one picture, and two more where it leans or stretches
 
 
-def augment(images: Tensor, size: int, options: Augmentation) -> Tensor:
+def augment(images: Tensor, size: int, options: Augmentation, draw: Tensor | None = None) -> Tensor:
     """(B, C, P, P) in [0, 1] to varied pictures, (B, C, size, size).
 
     One draw of (B, numbers) on the CPU decides everything, so that one state of the generator
-    gives the same pictures on every device.
+    gives the same pictures on every device. One of (numbers,) that is given varies all alike.
     """
-    bends = bool(options.shear or options.stretch)
-    draws = torch.rand(len(images), DRAWS + 2 * bends).to(images.device, images.dtype)
+    numbers = DRAWS + 2 * bool(options.shear or options.stretch)
+    draws = torch.rand(len(images), numbers) if draw is None else draw.expand(len(images), -1)
+    draws = draws.to(images.device, images.dtype)
     signed = 2 * draws - 1
     images = _through_window(images, size, signed[:, :5], signed[:, DRAWS:], options)
     if options.colour or options.saturation:
@@ -53,6 +54,11 @@ def augment(images: Tensor, size: int, options: Augmentation) -> Tensor:
     if options.erase:
         images = _erased(images, draws[:, 8:12], options.erase)
     return images
+
+
+def quasi_random(count: int) -> Tensor:
+    """(count, numbers) draws that lie evenly, always the same: Sobol's (1967), scrambled."""
+    return torch.quasirandom.SobolEngine(DRAWS + 2, scramble=True, seed=0).draw(count + 1)[1:]
 
 
 def centre(images: Tensor, size: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msiam import Continuous, Encoder, Options, Rejected
 from msiam_vision import images
-from msiam_vision.augment import NOTHING, Augmentation, augment, centre
+from msiam_vision.augment import NOTHING, Augmentation, augment, centre, quasi_random
 from msiam_vision.layers import layers_of
 
 Channels = tuple[float, ...]
@@ -126,12 +126,15 @@ class ImageEncoder(Encoder):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """{"pixels": (B, side, side, channels) uint8, or floats from 0 to 255} to (B, d)."""
-        pixels, size = batch["pixels"].permute(0, 3, 1, 2), self.options.size
-        if not self.training:
-            pixels = centre(pixels, size)
-        pixels = pixels.to(torch.float32, copy=True).div_(255)  # whoever gave floats keeps them
+        pixels = batch["pixels"].permute(0, 3, 1, 2)
         if self.training:
-            pixels = augment(pixels, size, self.options.augment)
+            return self._embedded(
+                augment(_in_floats(pixels), self.options.size, self.options.augment)
+            )
+        return self._embedded(_in_floats(centre(pixels, self.options.size)))
+
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """Of floats in [0, 1], (B, channels, size, size), which are changed in place."""
         # In place: three times as fast as a new tensor for each step.
         pixels = pixels.sub_(self.offset).div_(self.scale).to(self.offset.dtype)
         # Channels last is the faster layout on tensor cores and on a CPU (training ResNet-18 1.1
@@ -148,6 +151,14 @@ class FreshOptions(ImageOptions):
         description="behind training, a picture's vector is the mean of its own and of its mirror "
         "image's, as faces are often embedded; takes twice the time, never for writing",
     )
+    views: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="behind training, a picture's vector is the mean of so many: its own, and "
+        "those of the picture varied as in training, in the same ways for all; takes as many times "
+        "as long",
+    )
 
 
 class FreshEncoder(ImageEncoder):
@@ -162,16 +173,32 @@ class FreshEncoder(ImageEncoder):
         return self.options.channels
 
     def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor] | None:
-        """None also where pictures are mirrored: the states are those of one side alone."""
-        return None if self.options.mirrored else super().split_states(states, batch)
+        """None also where a vector is the mean of several: the states are those of one alone."""
+        several = self.options.mirrored or self.options.views > 1
+        return None if several else super().split_states(states, batch)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """As every image encoder, or behind training the mean over both sides."""
-        vectors = super().forward(batch)
-        if self.training or not self.options.mirrored:
-            return vectors
-        other = super().forward({"pixels": batch["pixels"].flip(2)})
-        return (vectors + other) / 2
+        """As every image encoder; behind training, the mean over all views and their mirrors."""
+        if self.training:
+            return super().forward(batch)
+        return torch.stack([self._embedded(view) for view in self._views(batch["pixels"])]).mean(0)
+
+    def _views(self, pixels: Tensor) -> Iterator[Tensor]:
+        """(B, side, side, channels) as (B, channels, size, size) in [0, 1], once for each view."""
+        pixels, size = pixels.permute(0, 3, 1, 2), self.options.size
+        yield from self._sides(_in_floats(centre(pixels, size)))
+        for draw in quasi_random(self.options.views - 1):
+            yield from self._sides(augment(_in_floats(pixels), size, self.options.augment, draw))
+
+    def _sides(self, view: Tensor) -> Iterator[Tensor]:
+        if self.options.mirrored:
+            yield view.flip(-1)
+        yield view
+
+
+def _in_floats(pixels: Tensor) -> Tensor:
+    """Of 0 to 255, as [0, 1]; whoever gave floats keeps them."""
+    return pixels.to(torch.float32, copy=True).div_(255)
 
 
 def _as_channels(values: Channels) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from msiam_vision.image_encoder import FreshEncoder, FreshOptions
@@ -21,10 +22,26 @@ class SmallCNNOptions(FreshOptions):
     patch: Literal[1, 2, 4] = Field(
         4, description="side of the patches it starts from, in pixels: 4 is fast, 2 sees finer"
     )
+    pool: int = Field(
+        1,
+        gt=0,
+        description="side of the map that the last one is averaged to: 1 forgets where in the "
+        "picture something is, 3 tells nine places apart",
+    )
+
+    @model_validator(mode="after")
+    def _pool_fits(self) -> SmallCNNOptions:
+        side = math.ceil(self.size // self.patch / 2 ** (len(STAGES) - 1))
+        if self.pool > side:
+            raise ValueError(
+                f"pool: found {self.pool}; of pictures of {self.size} pixels in patches of "
+                f"{self.patch} the last map has a side of {side}, so give at most that"
+            )
+        return self
 
 
 class SmallCNN(FreshEncoder):
-    """Patches, four stages of residual blocks and their average: d = 8 × width.
+    """Patches, four stages of residual blocks and their average: d = 8 × width · pool².
 
     He et al., "Deep Residual Learning for Image Recognition" (2016), with the stem of patches of
     Dosovitskiy et al. (2021), which leaves the blocks a sixteenth of the pixels.
@@ -34,7 +51,7 @@ class SmallCNN(FreshEncoder):
 
     @property
     def dim(self) -> int:
-        return STAGES[-1] * self.options.width
+        return STAGES[-1] * self.options.width * self.options.pool**2
 
     def build(self) -> nn.Module:
         width, patch = self.options.width, self.options.patch
@@ -49,7 +66,7 @@ class SmallCNN(FreshEncoder):
                 stride = 2 if stage and not block else 1
                 layers.append(Block(before, factor * width, stride))
                 before = factor * width
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(self.options.pool), nn.Flatten())
 
 
 class Block(nn.Module):

@@ -6,7 +6,8 @@ import numpy as np
 import pydantic
 import pytest
 import torch
-from msiam_vision.augment import NOTHING
+from msiam_vision.augment import NOTHING, quasi_random
+from msiam_vision.augment import augment as vary
 from msiam_vision.image_encoder import ImageEncoder
 from msiam_vision.small_cnn import SmallCNN
 from torch import nn
@@ -127,6 +128,38 @@ def test_a_picture_has_four_positions_where_turns_are_learnt():
     assert made.variants == 4
     assert all((np.rot90(one) == two).all() for one, two in itertools.pairwise(turned))
     assert len(made.collate(turned)["pixels"].unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_a_picture_seen_in_several_ways_is_the_mean_of_them(fit):
+    augment = {"shift": 0.1, "zoom": 0.3, "rotate": 20, "shear": 0.2}
+    made, plain = (
+        SmallCNN(SmallCNN.Options(size=32, fit=fit, augment=augment, views=views))
+        for views in (5, 1)
+    )
+    made.fit([])
+    plain.fit([])
+    plain.load_state_dict(made.state_dict())
+    assert made.fingerprint() != plain.fingerprint()
+    batch = made.collate(made.prepare([noise(), noise()[::-1].copy()]))
+    made.eval(), plain.eval()
+    got = made(batch)
+    pixels = batch["pixels"].permute(0, 3, 1, 2) / 255
+    views = [pixels[..., 2:-2, 2:-2] if fit == "crop" else pixels]
+    views += [vary(pixels, 32, made.options.augment, draw) for draw in quasi_random(4)]
+    own = [plain.network((view - 0.5) / 0.25) for view in views]
+    assert torch.allclose(got, torch.stack(own).mean(0), atol=1e-5)
+    assert not torch.allclose(got, own[0], atol=1e-3)
+    assert torch.equal(got, made(batch))
+    assert torch.allclose(got[:1], made({"pixels": batch["pixels"][:1]}), atol=1e-5)
+    assert torch.equal(own[0], plain(batch))
+    assert made.split_states(torch.zeros(2, 3), batch) is None
+    for one in (made, plain):
+        one.train()
+        torch.manual_seed(1)
+        assert (trained := one(batch)).shape == got.shape
+    torch.manual_seed(1)
+    assert torch.allclose(trained, made(batch), atol=1e-5)
 
 
 def test_a_mirrored_picture_is_the_mean_of_both_its_sides():

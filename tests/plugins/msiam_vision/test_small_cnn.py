@@ -1,6 +1,7 @@
 """The small CNN: shapes, and that it learns."""
 
 import numpy as np
+import pydantic
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,24 @@ def test_shapes(options, dim, patch):
     vectors = made(made.collate(features))
     assert vectors.shape == (2, dim) and made.dim == dim
     assert torch.isfinite(vectors).all()
+
+
+@pytest.mark.parametrize(("patch", "size", "pool"), [(2, 48, 3), (4, 64, 2), (1, 48, 2)])
+def test_the_mean_over_all_places_is_the_vector_that_has_none(patch, size, pool):
+    one, many = (encoder(size=size, patch=patch, width=4, pool=side) for side in (1, pool))
+    assert many.dim == 32 * pool**2
+    many.load_state_dict(one.state_dict())
+    picture = np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8)
+    batch = one.collate(one.prepare([picture]))
+    one.eval(), many.eval()
+    places = many(batch).reshape(1, 32, pool * pool)
+    assert torch.allclose(places.mean(2), one(batch), atol=1e-5)
+    assert places.std(2).max() > 0
+
+
+def test_a_map_is_not_pooled_to_a_larger_one():
+    with pytest.raises(pydantic.ValidationError, match=r"pool: found 4; .* a side of 3"):
+        encoder(size=48, patch=2, pool=4)
 
 
 def test_the_default_is_small():
