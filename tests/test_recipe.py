@@ -344,6 +344,16 @@ def test_what_is_no_yaml_is_one_line_that_names_the_file(written, text):
     assert "\n" not in str(raised.value)
 
 
+def test_without_a_name_it_is_called_as_its_file(tmp_path):
+    path = tmp_path / "pictures.yaml"
+    content = changed()
+    del content["name"]
+    path.write_text(yaml.safe_dump(content))
+    assert Recipe.read(path).name == "pictures"
+    assert Recipe.read(path, ["name=other"]).name == "other"
+    assert Recipe.parse(content).name == "run"
+
+
 def test_bytes_that_are_no_text_are_no_yaml(tmp_path):
     path = tmp_path / "quora.yaml"
     path.write_bytes(b"\xff\xfe\x00 name")

@@ -38,7 +38,8 @@ def train(
     loss: Annotated[
         str | None,
         typer.Option(
-            help="A loss by name [see msiam plugins; infonce for pairs, triplet for three]."
+            help="A loss by name, see msiam plugins [infonce for pairs, contrastive for labelled "
+            "and cosent for scored ones, supcon for classes, triplet for three columns]."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/NAME].")] = None,

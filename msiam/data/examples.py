@@ -245,7 +245,8 @@ def labels(table: Table, column: str, same: object) -> np.ndarray:
     counts = Counter(plain)
     others = [value for value, _ in counts.most_common() if value != wanted]
     if wanted not in counts:
-        found = ", ".join(repr(value) for value in others[:5])
+        spelled = dict(zip(reversed(plain), reversed(values), strict=True))  # as the first has it
+        found = ", ".join(repr(spelled[value]) for value in others[:5])
         raise DataError(f"{where}: no row has the label that means same, {same!r}; found: {found}")
     if len(others) > 1:
         odd = [row for row, value in enumerate(plain) if value not in (wanted, others[0])]

@@ -166,10 +166,17 @@ def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
     """Raise for the first row that is not as wide as the header, by the line that it begins on."""
     data.decode("utf-8")  # a reader by chunks would say where in its chunk a byte is wrong
     rows = _cells(data, delimiter)
+    header = data.split(b"\n", 1)[0].decode("utf-8")
     begins = 1
     try:
         for row in rows:
             if row and len(row) != width:
+                other = next((c for c in ";\t|" if c in header), "") if width == 1 else ""
+                if other:
+                    raise DataError(
+                        f"{name}: its header has {other!r} between names and no '{delimiter}'; "
+                        "separate cells by ',' in a .csv, and by tabs in a .tsv"
+                    )
                 raise DataError(
                     f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
                     f"a text with '{delimiter}' or a line break in it stands in double quotes"

@@ -15,6 +15,7 @@ from msiam.data.contents import identity
 from msiam.data.draws import check_draws
 from msiam.data.examples import Examples, labels, scores
 from msiam.data.items import ALLOWED_SHARE, Items, RejectedRow, write_rejected
+from msiam.data.notes import dropped_rows, labelled
 from msiam.data.shares import UNSEEN, trained_on, unseen_classes
 from msiam.data.sources import Source, Table, open_table
 from msiam.data.splits import require_classes, split, without_leaks
@@ -119,10 +120,10 @@ def training_parts(
     }
 
     base = examples["table"]
-    notes = unused(tables["table"], model, data, reads)
+    notes = unused(tables["table"], model, data, reads) + labelled(tables["table"], data, base)
     if "test" in tables:
         base, dropped = without_leaks(base, examples["test"], columns, by)
-        notes += _dropped(tables["table"], "test", dropped, by)
+        notes += dropped_rows(tables["table"], "test", dropped, by)
     asked = {"validation": data.split.validation, "test": data.split.test}
     if "test" in tables or not data.split.test:
         del asked["test"]
@@ -143,7 +144,7 @@ def training_parts(
         for part in [part for part in parts if part != "train"]:
             apart_by = "class" if part == UNSEEN else by
             more, dropped = without_leaks(more, parts[part], columns, apart_by)
-            notes += _dropped(tables["more"], part, dropped, apart_by)
+            notes += dropped_rows(tables["more"], part, dropped, apart_by)
         parts["train"] = Examples.join([parts["train"], more], columns)
     if data.classes is not None:
         for part, rows in parts.items():
@@ -174,15 +175,6 @@ def _held(
     if isinstance(asked, list):
         return attributes.find(by, asked, f"data.split.{part}")
     return asked if asked < 1 else asked / max(len(np.unique(examples.attributes[by])), 1)
-
-
-def _dropped(table: Table, part: str, rows: int, by: str) -> list[str]:
-    """What leaving leaking rows out took, in a sentence."""
-    if not rows:
-        return []
-    what = {"item": "items", "class": "classes"}.get(by, f"items or a '{by}'")
-    name = Path(table.name).name
-    return [f"{rows:,} training rows of {name} were left out: they share {what} with {part}."]
 
 
 def test_part(data: Data, model: Model, source: Source, reads: Collection[str] = ()) -> Parts:

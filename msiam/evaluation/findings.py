@@ -121,7 +121,7 @@ def most_confident_mistakes(
         for i in wrong[:n]:
             mistake = Verdict(
                 pair_items(pairs, i, embedded, values),
-                said=f"Said {words[0] if said[i] else words[1]}, {percent(sure[i])} sure, at score "
+                said=f"Said {words[0] if said[i] else words[1]}, {_how_sure(sure[i])}, at score "
                 f"{scores[i]:.3f}",
                 truth=f"they are {said_of_them(words[0] if pairs.same[i] else words[1])}",
                 score=float(scores[i]),
@@ -130,6 +130,13 @@ def most_confident_mistakes(
             )
             found.append((-float(sure[i]), mistake))
     return [mistake for _, mistake in sorted(found, key=lambda pair: pair[0])[:n]]
+
+
+def _how_sure(probability: float) -> str:
+    """At the threshold most decisions are right, and neither need be as likely as the other."""
+    if probability >= 0.5:
+        return f"{percent(probability)} sure"
+    return f"by the threshold, though but {percent(probability)} likely"
 
 
 def unordered(pairs: Pairs, places: np.ndarray) -> np.ndarray:

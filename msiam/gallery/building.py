@@ -116,8 +116,10 @@ def check_column(model: Embedder, column: str) -> None:
     """Raise unless the model has the column, with the nearest name.
 
     Raises:
-        GalleryError: it has no such column.
+        GalleryError: it has no such column, or is no model.
     """
+    if not hasattr(model, "columns"):
+        raise GalleryError(f"found a {type(model).__name__}; give a model, as run.model is one")
     if column not in model.columns:
         raise GalleryError(f"the model has no column '{column}'; {one_of(column, model.columns)}")
 

@@ -136,6 +136,9 @@ class Gallery(Searching, Updatable):
     def __len__(self) -> int:
         return self.manifest.count
 
+    def __repr__(self) -> str:
+        return f"Gallery({str(self.folder)!r}, {len(self):,} records of '{self.manifest.column}')"
+
     @property
     def dim(self) -> int:
         return self.manifest.dim

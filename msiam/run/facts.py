@@ -12,6 +12,9 @@ from msiam.towers.model import Model
 #: A pretrained encoder that learns faster than this loses what it was chosen for.
 KEEPS_PRETRAINED = 3e-4
 
+#: What no figure that is watched can pass.
+PERFECT = 1.0
+
 
 def introduce(model: Model, parts: Parts, settings: Train, console: Console) -> None:
     """Say what each tower is, and warn where its weights are about to be spoilt."""
@@ -43,18 +46,24 @@ def conclude(state: transformers.TrainerState, metric: str, console: Console) ->
     if best is None or state.best_global_step is None:
         return
     console.print(
-        f"  kept: step {state.best_global_step:,} of {state.global_step:,}, the best of them on "
-        "validation",
+        f"  kept: step {state.best_global_step:,} of {state.global_step:,}, the best on validation "
+        "since training began",
         highlight=False,
     )
     before = [entry[key] for entry in state.log_history if key in entry and entry["step"] == 0]
-    if before and best <= before[0]:
-        console.print(
-            f"training made nothing better: validation {metric} was {before[0]:.4f} before it, and "
-            f"{best:.4f} at best since; try more steps, another train.learning_rate or loss",
-            style="yellow",
-            soft_wrap=True,
+    if not before or best > before[0]:
+        return
+    if before[0] == best == PERFECT:
+        said = (
+            f"validation cannot tell whether training helped: its {metric} was {PERFECT:.4f} "
+            "before, and is; hold more rows out (data.split.validation)"
         )
+    else:
+        said = (
+            f"training made nothing better: validation {metric} was {before[0]:.4f} before it, and "
+            f"{best:.4f} at best since; try more steps, another train.learning_rate or loss"
+        )
+    console.print(said, style="yellow", soft_wrap=True)
 
 
 def facts(

@@ -41,7 +41,7 @@ class Match:
     probability_at_threshold: float
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A trained model with everything that its folder holds."""
 
@@ -50,6 +50,9 @@ class Run:
     recipe: Recipe | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: Calibration | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r}, columns: {', '.join(self.model.columns)})"
 
     def encode(self, columns: Mapping[str, Sequence[Any]], **how: Any) -> dict[str, np.ndarray]:
         """Embed items by column; see ``Model.encode``."""

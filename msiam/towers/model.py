@@ -276,8 +276,11 @@ class Model(nn.Module):
 
 def _built(towers: Mapping[str, Tower | Mapping[str, Any]]) -> dict[str, Tower]:
     """The towers by name; those that follow others come to life after those."""
+    named = [
+        name for name, tower in towers.items() if isinstance(tower, Tower) or "encoder" in tower
+    ]
     leaders = {
-        name: tower if isinstance(tower, Tower) else _build(name, tower)
+        name: tower if isinstance(tower, Tower) else _build(name, tower, named)
         for name, tower in towers.items()
         if isinstance(tower, Tower) or "follows" not in tower
     }
@@ -287,8 +290,11 @@ def _built(towers: Mapping[str, Tower | Mapping[str, Any]]) -> dict[str, Tower]:
     }
 
 
-def _build(name: str, keys: Mapping[str, Any]) -> Tower:
+def _build(name: str, keys: Mapping[str, Any], named: Sequence[str]) -> Tower:
     where = f"towers.{name}"
     if "encoder" not in keys:
-        raise RecipeError(f"{where}.encoder: is missing; name an encoder, see msiam plugins")
+        instead = f", or one of the towers that have one: {', '.join(named)}" if named else ""
+        raise RecipeError(
+            f"{where}.encoder: is missing; name an encoder, see msiam plugins{instead}"
+        )
     return Tower(keys["encoder"], where, **{k: v for k, v in keys.items() if k != "encoder"})

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from msiam_vision.image_encoder import FreshEncoder, FreshOptions
+from msiam_vision.residual import Block
 
 Width = Annotated[int, Field(gt=0)]
 
@@ -19,6 +20,9 @@ class Conv4Options(FreshOptions):
     widths: tuple[Width, Width, Width, Width] = Field(
         (64, 64, 64, 64), description="channels of the four blocks"
     )
+    residual: bool = Field(
+        False, description="blocks of two convolutions with a short cut beside them, not of one"
+    )
 
 
 class Conv4(FreshEncoder):
@@ -26,10 +30,11 @@ class Conv4(FreshEncoder):
 
     d = w₄ · ⌊size / 16⌋² for the last block's width w₄: each place of its map counts on its own,
     so that where a stroke lies is not averaged away. Widths of 64 and pictures of 28 pixels are
-    the literature's.
+    the literature's. Residual blocks in their place are four times the work, and better.
 
     Paper: Vinyals et al., Matching Networks for One Shot Learning, 2016; Snell, Swersky and Zemel,
-    Prototypical Networks for Few-shot Learning, 2017.
+    Prototypical Networks for Few-shot Learning, 2017; Oreshkin, Rodríguez López and Lacoste, TADAM,
+    2018 (residual blocks).
     """
 
     Options = Conv4Options
@@ -41,7 +46,8 @@ class Conv4(FreshEncoder):
     def build(self) -> nn.Module:
         widths = self.options.widths
         before = (self.channels, *widths[:-1])
-        return nn.Sequential(*map(_block, before, widths), nn.Flatten())
+        block = _residual_block if self.options.residual else _block
+        return nn.Sequential(*map(block, before, widths), nn.Flatten())
 
 
 def _block(before: int, width: int) -> nn.Module:
@@ -51,3 +57,7 @@ def _block(before: int, width: int) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
     )
+
+
+def _residual_block(before: int, width: int) -> nn.Module:
+    return nn.Sequential(Block(before, width, stride=1), nn.MaxPool2d(2))

@@ -6,9 +6,10 @@ import math
 from typing import Literal
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from msiam_vision.image_encoder import FreshEncoder, FreshOptions
+from msiam_vision.residual import Block
 
 STAGES = (1, 2, 4, 8)  # their widths, in widths of the first
 
@@ -67,26 +68,3 @@ class SmallCNN(FreshEncoder):
                 layers.append(Block(before, factor * width, stride))
                 before = factor * width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(self.options.pool), nn.Flatten())
-
-
-class Block(nn.Module):
-    """Two 3 × 3 convolutions beside a short cut, which averages where it must shrink."""
-
-    def __init__(self, before: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(before, width, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        self.short = nn.Sequential()
-        if stride > 1:
-            self.short.append(nn.AvgPool2d(stride, ceil_mode=True))
-        if before != width:
-            self.short.append(nn.Conv2d(before, width, 1, bias=False))
-            self.short.append(nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.body(x) + self.short(x)).relu_()

@@ -150,8 +150,9 @@ def test_labels_in_every_spelling(values, same, expected):
         ([1, None, 0, None], 1, r"row 1 \(from 0\) has no label \(so 1 more\); give it one"),
         (["1", "0", ""], 1, r"row 2 \(from 0\) has no label"),
         ([1.0, float("nan")], 1, r"row 1 \(from 0\) has no label"),
-        ([0, 0], 1, r"no row has the label that means same, 1; found: '0'"),
+        ([0, 0], 1, r"no row has the label that means same, 1; found: 0"),
         (["a", "b"], "c", r"no row has the label that means same, 'c'; found: 'a', 'b'"),
+        (["no", "Yes", "yes"], 2, r"no row has the label that means same, 2; found: 'Yes', 'no'"),
     ],
 )
 def test_labels_that_are_neither(values, same, message):

@@ -63,6 +63,11 @@ def test_a_row_with_too_many_cells_is_named_by_its_line(tmp_path):
         csv_of(tmp_path, 'a,b\n"one\ntwo",x\n1,2,3\n')
 
 
+def test_cells_that_something_else_separates(tmp_path):
+    with pytest.raises(DataError, match=r"t\.csv: its header has ';' between names and no ','"):
+        csv_of(tmp_path, "a;b\none;two\none, two;three\n")
+
+
 def test_a_row_with_too_few_cells_is_named_by_its_line(tmp_path):
     with pytest.raises(DataError, match="line 3 has 1 cells"):
         csv_of(tmp_path, "a,b\n1,2\n1\n")

@@ -33,6 +33,15 @@ def items_of(parts, part):
     return {values[n] for numbers in examples.columns.values() for n in numbers}
 
 
+def test_what_the_labels_say_is_told(tmp_path):
+    table = tmp_path / "pairs.csv"
+    lines = [f"x {n},y {n},{'yes' if n % 4 else 'no'}" for n in range(40)]
+    table.write_text("\n".join(["a,b,label", *lines]))
+    said = Data(table=str(table), label={"column": "label", "same": "yes"})
+    notes = training_parts(said, model(), 0).notes
+    assert "Column 'label' of pairs.csv: 30 pairs are the same (yes), 10 are not." in notes
+
+
 @pytest.fixture
 def data(tmp_path):
     """Five rows of the table and five of ``more`` stand in the held-out table too."""

@@ -31,6 +31,19 @@ def test_the_manifest_says_what_the_gallery_is(toy, tmp_path):
     assert toy.files(folder) == toy.WHOLE
 
 
+def test_it_says_what_it_is(toy, tmp_path):
+    gallery = Gallery.build(toy.Toy(), ROWS, column="text", folder=tmp_path / "one")
+    assert repr(gallery) == f"Gallery('{tmp_path}/one', 5 records of 'text')"
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    class Run:
+        pass
+
+    with pytest.raises(GalleryError, match=r"found a Run; give a model, as run\.model is one"):
+        Gallery.build(Run(), ROWS, column="text", folder=tmp_path / "one")
+
+
 def test_a_gallery_and_its_run_may_move_together(toy, tmp_path):
     for name in ("there", "there/run", "here"):
         (tmp_path / name).mkdir()

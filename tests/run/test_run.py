@@ -53,3 +53,7 @@ def test_damaged_notes_of_its_rows_are_named(folder):
     (folder / "data.json").write_text('{"digest')
     with pytest.raises(RunError, match=r"run/data\.json: is damaged \(.*\); copy the whole run"):
         msiam.load(folder).evaluate()
+
+
+def test_it_says_what_it_is(trained):
+    assert repr(msiam.load(trained)) == f"Run('{trained}', columns: a, b)"

@@ -60,6 +60,12 @@ def test_towers_may_be_made_before():
             "towers: embeddings must have one width to be compared; dim is {'t': 4, 'u': 5}",
         ),
         ({"t": {"dim": 4}}, {"a": "t"}, "towers.t.encoder: is missing; name an encoder"),
+        (
+            {"shared": LETTERS, "a": {"hidden": 3}},
+            {"a": "shared"},
+            "towers.a.encoder: is missing; name an encoder, see msiam plugins, or one of the towers"
+            " that have one: shared",
+        ),
         ({"t": {**LETTERS, "where": 1}}, {"a": "t"}, "towers.t (letters): where: no such key"),
         ({"items": LETTERS}, {"a": "items"}, "towers.items: a tower's name has letters, digits"),
         ({"a.b": LETTERS}, {"a": "a.b"}, "for example a_b_tower"),

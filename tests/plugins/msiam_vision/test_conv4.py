@@ -24,6 +24,7 @@ def encoder(**options):
         ({"size": 32, "channels": 1}, 256),
         ({"size": 47, "widths": (4, 8, 16, 32)}, 4 * 32),
         ({"size": 16, "widths": (2, 2, 2, 3)}, 3),
+        ({"size": 48, "widths": (2, 3, 3, 4), "residual": True, "channels": 1}, 9 * 4),
     ],
 )
 def test_shapes(options, dim):
@@ -52,6 +53,15 @@ def test_it_is_four_times_convolution_norm_relu_and_pool():
 
 def test_its_layers_are_its_blocks():
     assert [len(layer) for layer in encoder().layers()] == [4, 4, 4, 4]
+    assert [len(layer) for layer in encoder(residual=True).layers()] == [2, 2, 2, 2]
+
+
+def test_a_residual_block_adds_two_convolutions_to_a_short_cut():
+    made = encoder(size=16, channels=1, widths=(3, 3, 3, 3), residual=True).eval()
+    torch.nn.init.zeros_(made.network[1][0].body[-1].weight)  # the norm behind both
+    seen = torch.rand(2, 3, 8, 8)
+    assert torch.equal(made.network[1](seen), F.max_pool2d(seen, 2))  # of what is above zero
+    assert made.network[0][0].short[0].weight.shape == (3, 1, 1, 1)
 
 
 @pytest.mark.parametrize("options", [{"size": 15}, {"widths": (64, 64, 64)}, {"widths": [0] * 4}])
