@@ -224,9 +224,9 @@ def curves_agree(row: Row, folder: Path, tiny: bool) -> dict[str, str]:
     }
     theirs = areas.pop("theirs")
     for ours in areas.values():
-        if not tiny and row.auc is not None and not ours.mean() >= theirs.mean() - row.auc:
+        if not tiny and row.auc is not None and not abs(ours.mean() - theirs.mean()) <= row.auc:
             raise DisagreeError(
-                f"AUC {areas_of(ours)}, theirs {areas_of(theirs)}: must be at most {row.auc:g} less"
+                f"AUC {areas_of(ours)}, theirs {areas_of(theirs)}: must be within {row.auc:g}"
             )
     return {side: f"AUC {areas_of(own)}, theirs {areas_of(theirs)}" for side, own in areas.items()}
 

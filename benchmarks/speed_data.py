@@ -16,6 +16,7 @@ DUPLICATES = "question_pairs/qqp_duplicates.parquet"
 ARTICLES = "title_article/reuters_train.parquet"
 PICTURES = "text_image/coco_captions.parquet"
 SEED = 0
+HELD_OUT = 4000  # pairs
 
 Rows = list[dict[str, Any]]
 
@@ -85,6 +86,14 @@ def held_out(count: int) -> Rows:
 
 def labelled(count: int) -> Rows:
     return random.Random(SEED).sample(rows(QUESTIONS, *PAIR, "label"), count)
+
+
+def labelled_apart(count: int) -> Rows:
+    """Labelled pairs without any question of those held out."""
+    seen = {pair[column] for pair in held_out(HELD_OUT) for column in PAIR}
+    pairs = rows(QUESTIONS, *PAIR, "label")
+    found = [pair for pair in pairs if not seen & {pair["question1"], pair["question2"]}]
+    return random.Random(SEED).sample(found, count)
 
 
 def articles(count: int) -> Rows:

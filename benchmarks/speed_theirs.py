@@ -68,21 +68,32 @@ def encode_pictures(job: Job, plan: Encoding) -> None:
 
 
 def train(job: Job, plan: Training) -> None:
-    """SentenceTransformerTrainer with MultipleNegativesRankingLoss."""
+    """SentenceTransformerTrainer, with CoSENTLoss on labelled pairs, else the in-batch loss."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import (
+        CoSENTLoss,
+        MultipleNegativesRankingLoss,
+    )
 
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    columns = [{c: row[c] for c in plan.columns} for row in job.read("train.json")]
+    rows = job.read("train.json")
+    columns = {c: [row[c] for row in rows] for c in plan.columns}
+    if plan.label:
+        columns["label"] = [float(row[plan.label] == 1) for row in rows]
 
     def trained(seed: int) -> Callable[[list[str]], np.ndarray]:
         model = sentence_transformer(config_kwargs=off if plan.check else {})
         if plan.tower.get("freeze"):
             _with_head(job, model)
+        loss = (
+            CoSENTLoss(model)
+            if plan.label
+            else MultipleNegativesRankingLoss(model, scale=1 / plan.loss["temperature"])
+        )
         trainer = SentenceTransformerTrainer(
             model,
             SentenceTransformerTrainingArguments(
@@ -100,8 +111,8 @@ def train(job: Job, plan: Training) -> None:
                 disable_tqdm=True,
                 seed=seed,
             ),
-            Dataset.from_list(columns),
-            loss=MultipleNegativesRankingLoss(model, scale=1 / plan.loss["temperature"]),
+            Dataset.from_dict(columns),
+            loss=loss,
         )
         trainer.train()
         return lambda texts: model.encode(texts, show_progress_bar=False)
