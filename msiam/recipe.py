@@ -193,7 +193,7 @@ class Recipe(Options):
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
         if isinstance(content, dict):
-            content.setdefault("name", path.stem)
+            content.setdefault("name", path.stem.lstrip("."))
             for override in overrides or []:
                 apply_override(content, override)
         return cls.parse(content, str(path))

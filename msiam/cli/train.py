@@ -39,7 +39,8 @@ def train(
         str | None,
         typer.Option(
             help="A loss by name, see msiam plugins [infonce for pairs, contrastive for labelled "
-            "and cosent for scored ones, supcon for classes, triplet for three columns]."
+            "and cosent for scored ones, supcon for classes, triplet for three columns of texts or "
+            "pictures alone]."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [runs/NAME].")] = None,

@@ -166,16 +166,17 @@ def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
     """Raise for the first row that is not as wide as the header, by the line that it begins on."""
     data.decode("utf-8")  # a reader by chunks would say where in its chunk a byte is wrong
     rows = _cells(data, delimiter)
-    header = data.split(b"\n", 1)[0].decode("utf-8")
     begins = 1
     try:
+        header: list[str] = []
         for row in rows:
+            header = header or row
             if row and len(row) != width:
-                other = next((c for c in ";\t|" if c in header), "") if width == 1 else ""
-                if other:
+                if other := _other_separator(header, delimiter.join(row)):
                     raise DataError(
-                        f"{name}: its header has {other!r} between names and no '{delimiter}'; "
-                        "separate cells by ',' in a .csv, and by tabs in a .tsv"
+                        f"{name}: its header and line {begins} have {other!r} between cells, it "
+                        f"seems, and not {delimiter!r}; separate them by ',' in a .csv, and by "
+                        "tabs in a .tsv"
                     )
                 raise DataError(
                     f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
@@ -187,6 +188,13 @@ def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
             f"{name}: line {begins} begins a text of more than {csv.field_size_limit():,} "
             "characters; look for a double quote there that is never closed"
         ) from error
+
+
+def _other_separator(header: list[str], line: str) -> str | None:
+    """What else seems to part cells: it is in the header, which is one cell, and in the line."""
+    if len(header) != 1:
+        return None
+    return next((sign for sign in ",;\t|" if sign in header[0] and sign in line), None)
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -133,10 +133,10 @@ def most_confident_mistakes(
 
 
 def _how_sure(probability: float) -> str:
-    """At the threshold most decisions are right, and neither need be as likely as the other."""
+    """Below a half where the threshold, which has most decisions right, goes against the odds."""
     if probability >= 0.5:
         return f"{percent(probability)} sure"
-    return f"by the threshold, though but {percent(probability)} likely"
+    return f"by the threshold, though only {percent(probability)} likely"
 
 
 def unordered(pairs: Pairs, places: np.ndarray) -> np.ndarray:

@@ -84,6 +84,7 @@ def render(report: ReportData) -> str:
 
     from msiam.evaluation import map_plot, pictures, plots
 
+    tables = {name: table(metrics) for name, metrics in report.metrics.items()}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,8 +105,8 @@ def render(report: ReportData) -> str:
         drawn_map=map_plot.draw_map(report.map) if report.map else "",
         training=plots.draw_history(report.history, report.watched),
         drawings={name: plots.draw(curves) for name, curves in report.curves.items()},
-        tables={name: table(metrics) for name, metrics in report.metrics.items()},
-        everywhere=EVERYWHERE,
+        tables=tables,
+        directions={name: sum(ARROW in one for one in lines) for name, lines in tables.items()},
         many=MANY,
     )
 

@@ -49,9 +49,8 @@ class Verification(Evaluator):
         if same.all() or not same.any():
             raise DataError(
                 f"verification needs pairs that are the same and pairs that are not; all "
-                f"{len(same)} of the {len(embedded.examples)} rows measured on are "
-                f"{'the same' if same.any() else 'different'}: give more rows, or hold more of "
-                "them out (data.split)"
+                f"{len(same)} pairs of the {len(embedded.examples)} rows measured on are "
+                f"{'the same' if same.any() else 'different'}: give rows of both kinds, or more"
             )
         roc = Roc.of(scores, same)
         metrics = self._metrics(roc) | _of_kinds(pairs, sides)

@@ -118,7 +118,7 @@ def check_column(model: Embedder, column: str) -> None:
     Raises:
         GalleryError: it has no such column, or is no model.
     """
-    if not hasattr(model, "columns"):
+    if not hasattr(model, "fingerprint"):
         raise GalleryError(f"found a {type(model).__name__}; give a model, as run.model is one")
     if column not in model.columns:
         raise GalleryError(f"the model has no column '{column}'; {one_of(column, model.columns)}")

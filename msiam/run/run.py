@@ -41,7 +41,7 @@ class Match:
     probability_at_threshold: float
 
 
-@dataclass(repr=False)
+@dataclass
 class Run:
     """A trained model with everything that its folder holds."""
 

@@ -293,7 +293,7 @@ def _built(towers: Mapping[str, Tower | Mapping[str, Any]]) -> dict[str, Tower]:
 def _build(name: str, keys: Mapping[str, Any], named: Sequence[str]) -> Tower:
     where = f"towers.{name}"
     if "encoder" not in keys:
-        instead = f", or one of the towers that have one: {', '.join(named)}" if named else ""
+        instead = f"; or give its columns a tower that has one: {', '.join(named)}" if named else ""
         raise RecipeError(
             f"{where}.encoder: is missing; name an encoder, see msiam plugins{instead}"
         )

@@ -45,7 +45,9 @@ def augment(images: Tensor, size: int, options: Augmentation, draw: Tensor | Non
     gives the same pictures on every device. One of (numbers,) that is given varies all alike.
     """
     numbers = DRAWS + 2 * bool(options.shear or options.stretch)
-    draws = torch.rand(len(images), numbers) if draw is None else draw.expand(len(images), -1)
+    draws = (
+        torch.rand(len(images), numbers) if draw is None else draw[:numbers].expand(len(images), -1)
+    )
     draws = draws.to(images.device, images.dtype)
     signed = 2 * draws - 1
     images = _through_window(images, size, signed[:, :5], signed[:, DRAWS:], options)
@@ -58,7 +60,8 @@ def augment(images: Tensor, size: int, options: Augmentation, draw: Tensor | Non
 
 def quasi_random(count: int) -> Tensor:
     """(count, numbers) draws that lie evenly, always the same: Sobol's (1967), scrambled."""
-    return torch.quasirandom.SobolEngine(DRAWS + 2, scramble=True, seed=0).draw(count + 1)[1:]
+    engine = torch.quasirandom.SobolEngine(DRAWS + 2, scramble=True, seed=0)
+    return engine.draw(count + 1)[1:]  # torch refuses to draw none
 
 
 def centre(images: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Conv-4: the network of the few-shot literature, four convolutions that each halve the picture."""
+"""Conv-4: the network of the few-shot literature, four blocks that each halve the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from msiam_vision.image_encoder import FreshEncoder, FreshOptions
-from msiam_vision.residual import Block
+from msiam_vision.residual import ResidualBlock
 
 Width = Annotated[int, Field(gt=0)]
 
@@ -30,7 +30,8 @@ class Conv4(FreshEncoder):
 
     d = w₄ · ⌊size / 16⌋² for the last block's width w₄: each place of its map counts on its own,
     so that where a stroke lies is not averaged away. Widths of 64 and pictures of 28 pixels are
-    the literature's. Residual blocks in their place are four times the work, and better.
+    the literature's. With ``residual`` a block has two
+    convolutions beside a short cut, for about four times the work.
 
     Paper: Vinyals et al., Matching Networks for One Shot Learning, 2016; Snell, Swersky and Zemel,
     Prototypical Networks for Few-shot Learning, 2017; Oreshkin, Rodríguez López and Lacoste, TADAM,
@@ -60,4 +61,4 @@ def _block(before: int, width: int) -> nn.Module:
 
 
 def _residual_block(before: int, width: int) -> nn.Module:
-    return nn.Sequential(Block(before, width, stride=1), nn.MaxPool2d(2))
+    return nn.Sequential(ResidualBlock(before, width, stride=1), nn.MaxPool2d(2))

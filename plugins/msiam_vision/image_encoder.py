@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from msiam import Continuous, Encoder, Options, Rejected
@@ -160,6 +160,15 @@ class FreshOptions(ImageOptions):
         "as long",
     )
 
+    @model_validator(mode="after")
+    def _views_differ(self) -> FreshOptions:
+        if self.views > 1 and self.augment == NOTHING:
+            raise ValueError(
+                f"views: found {self.views}, and with augment: false all of them are one; give 1, "
+                "or say in augment what varies"
+            )
+        return self
+
 
 class FreshEncoder(ImageEncoder):
     """A network for small pictures in colour or in grey, whose statistics nobody has measured."""
@@ -173,9 +182,8 @@ class FreshEncoder(ImageEncoder):
         return self.options.channels
 
     def split_states(self, states: Tensor, batch: dict[str, Tensor]) -> list[Tensor] | None:
-        """None also where a vector is the mean of several: the states are those of one alone."""
-        several = self.options.mirrored or self.options.views > 1
-        return None if several else super().split_states(states, batch)
+        """None also where pictures are mirrored: the states are those of one side alone."""
+        return None if self.options.mirrored else super().split_states(states, batch)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """As every image encoder; behind training, the mean over all views and their mirrors."""
@@ -192,7 +200,7 @@ class FreshEncoder(ImageEncoder):
 
     def _sides(self, view: Tensor) -> Iterator[Tensor]:
         if self.options.mirrored:
-            yield view.flip(-1)
+            yield view.flip(-1)  # first, for what is embedded is written over
         yield view
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """Two 3 × 3 convolutions beside a short cut, which averages where it must shrink."""
+class ResidualBlock(nn.Module):
+    """Two 3 × 3 convolutions beside a short cut, which averages where it must shrink.
+
+    (B, before, side, side) to (B, width, ⌈side / stride⌉, ⌈side / stride⌉).
+    """
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()

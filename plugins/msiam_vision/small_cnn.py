@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from msiam_vision.image_encoder import FreshEncoder, FreshOptions
-from msiam_vision.residual import Block
+from msiam_vision.residual import ResidualBlock
 
 STAGES = (1, 2, 4, 8)  # their widths, in widths of the first
 
@@ -65,6 +65,6 @@ class SmallCNN(FreshEncoder):
         for stage, factor in enumerate(STAGES):
             for block in range(self.options.depth):
                 stride = 2 if stage and not block else 1
-                layers.append(Block(before, factor * width, stride))
+                layers.append(ResidualBlock(before, factor * width, stride))
                 before = factor * width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(self.options.pool), nn.Flatten())

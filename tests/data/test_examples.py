@@ -152,6 +152,11 @@ def test_labels_in_every_spelling(values, same, expected):
         ([1.0, float("nan")], 1, r"row 1 \(from 0\) has no label"),
         ([0, 0], 1, r"no row has the label that means same, 1; found: 0"),
         (["a", "b"], "c", r"no row has the label that means same, 'c'; found: 'a', 'b'"),
+        (
+            ["Yes", "no", "Maybe"],
+            "yes",
+            r"row 2 .* 'Maybe', .* 'yes' \(same\) nor 'no' \(not the same",
+        ),
         (["no", "Yes", "yes"], 2, r"no row has the label that means same, 2; found: 'Yes', 'no'"),
     ],
 )

@@ -64,8 +64,19 @@ def test_a_row_with_too_many_cells_is_named_by_its_line(tmp_path):
 
 
 def test_cells_that_something_else_separates(tmp_path):
-    with pytest.raises(DataError, match=r"t\.csv: its header has ';' between names and no ','"):
+    with pytest.raises(DataError, match=r"t\.csv: its header and line 3 have ';' between cells"):
         csv_of(tmp_path, "a;b\none;two\none, two;three\n")
+
+
+def test_a_sign_in_the_one_name_of_a_header_separates_nothing(tmp_path):
+    with pytest.raises(DataError, match=r"line 3 has 2 cells where .* in double quotes"):
+        csv_of(tmp_path, "text (a; b)\nfoo\nfoo, bar\n")
+
+
+def test_commas_in_a_tsv(tmp_path):
+    (tmp_path / "t.tsv").write_text("a,b\n1,2\n1\t2,3\n")
+    with pytest.raises(DataError, match=r"header and line 3 have ',' between cells, .* not '\\t'"):
+        read_csv(tmp_path / "t.tsv")
 
 
 def test_a_row_with_too_few_cells_is_named_by_its_line(tmp_path):

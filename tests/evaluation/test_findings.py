@@ -50,7 +50,7 @@ def test_mistakes_are_said_in_the_recipes_words(labelled):
 def test_a_decision_that_is_the_less_likely_one_is_called_so(labelled):
     late = Calibration(threshold=0.85, f1_threshold=0.85, slope=10.0, intercept=-7.0)
     said = [mistake.said for mistake in most_confident_mistakes(labelled, late, VALUES)]
-    assert said[-1].startswith("Said different, by the threshold, though but 26.9")
+    assert said[-1].startswith("Said different, by the threshold, though only 26.9")
 
 
 def test_no_more_mistakes_than_asked_for(labelled):

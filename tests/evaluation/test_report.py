@@ -182,6 +182,13 @@ def test_tables_of_many_directions_are_folded_away():
     assert few.count("<table") == 3 and many.count("<table") == 7
 
 
+def test_attacks_are_no_directions():
+    attacks = [f"{how}_{norm}/accuracy@4" for how in ("fgsm", "pgd") for norm in ("linf", "l2")]
+    figures = {"pairs": 200.0, **dict.fromkeys(attacks, 0.5)}
+    page = render(ReportData("t", metrics={"adversarial": figures}))
+    assert page.count("<table") == 5 and "<summary>Show all figures" not in page
+
+
 def test_the_table_puts_interval_and_chance_beside_the_value():
     metrics = {
         "mrr": 0.5,

@@ -105,7 +105,7 @@ def test_the_headline_has_chance_beside_it(labelled):
 def test_one_class_is_an_error(make, label, word):
     numbers = {"a": [0, 1], "b": [0, 1]}
     embedded = make(numbers, numbers, {"a": np.eye(2), "b": np.eye(2)}, same=[label, label])
-    with pytest.raises(DataError, match=f"all 2 of the 2 rows measured on are {word}: give more"):
+    with pytest.raises(DataError, match=f"all 2 pairs of the 2 rows measured on are {word}: give"):
         Verification().evaluate(embedded, None)
 
 

@@ -4,6 +4,7 @@ import resource
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from msiam.errors import GalleryError, MsiamError, RecipeError, RunError
@@ -42,6 +43,8 @@ def test_what_is_no_model_is_refused(tmp_path):
 
     with pytest.raises(GalleryError, match=r"found a Run; give a model, as run\.model is one"):
         Gallery.build(Run(), ROWS, column="text", folder=tmp_path / "one")
+    with pytest.raises(GalleryError, match="found a Table; give a model"):  # which has columns
+        Gallery.build(pa.table({"text": ["a"]}), ROWS, column="text", folder=tmp_path / "one")
 
 
 def test_a_gallery_and_its_run_may_move_together(toy, tmp_path):

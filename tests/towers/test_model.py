@@ -63,8 +63,8 @@ def test_towers_may_be_made_before():
         (
             {"shared": LETTERS, "a": {"hidden": 3}},
             {"a": "shared"},
-            "towers.a.encoder: is missing; name an encoder, see msiam plugins, or one of the towers"
-            " that have one: shared",
+            "towers.a.encoder: is missing; name an encoder, see msiam plugins; or give its columns"
+            " a tower that has one: shared",
         ),
         ({"t": {**LETTERS, "where": 1}}, {"a": "t"}, "towers.t (letters): where: no such key"),
         ({"items": LETTERS}, {"a": "items"}, "towers.items: a tower's name has letters, digits"),

@@ -153,13 +153,45 @@ def test_a_picture_seen_in_several_ways_is_the_mean_of_them(fit):
     assert torch.equal(got, made(batch))
     assert torch.allclose(got[:1], made({"pixels": batch["pixels"][:1]}), atol=1e-5)
     assert torch.equal(own[0], plain(batch))
-    assert made.split_states(torch.zeros(2, 3), batch) is None
     for one in (made, plain):
         one.train()
         torch.manual_seed(1)
         assert (trained := one(batch)).shape == got.shape
     torch.manual_seed(1)
     assert torch.allclose(trained, made(batch), atol=1e-5)
+
+
+def test_views_that_only_change_colours_see_what_the_picture_shows():
+    """Nothing moves: not by the half pixel either that a crop's odd margin would make of it."""
+    still = {"shift": 0, "zoom": 0, "grow": 0, "colour": 1e-6}
+    made = SmallCNN(SmallCNN.Options(size=40, fit="crop", views=3, augment=still))
+    first, *others = made._views(made.collate(made.prepare([noise()]))["pixels"])
+    assert len(others) == 2
+    assert all(torch.allclose(first, other, atol=1e-4) for other in others)
+
+
+def test_each_view_has_its_mirror_image():
+    options = {"size": 32, "augment": {"rotate": 20}}
+    made, plain = (
+        SmallCNN(SmallCNN.Options(**options, views=3, mirrored=mirrored))
+        for mirrored in (True, False)
+    )
+    made.fit([])
+    plain.fit([])
+    plain.load_state_dict(made.state_dict())
+    made.eval(), plain.eval()
+    batch = made.collate(made.prepare([noise()]))
+    sides = [
+        plain.network((side - 0.5) / 0.25)
+        for view in plain._views(batch["pixels"])
+        for side in (view, view.flip(-1))
+    ]
+    assert torch.allclose(made(batch), torch.stack(sides).mean(0), atol=1e-5)
+
+
+def test_views_of_which_none_varies_are_refused():
+    with pytest.raises(pydantic.ValidationError, match="views: found 16, and with augment: false"):
+        SmallCNN.Options(views=16, augment=False)
 
 
 def test_a_mirrored_picture_is_the_mean_of_both_its_sides():
