@@ -90,7 +90,10 @@ def small(step, monkeypatch):
     training, encoding = (step.ROWS[name] for name in ("train_defaults", "encode_fp32"))
 
     def rows(count):
-        return [{"question1": a, "question2": f"tell me {a}"} for a in texts(count)]
+        return [
+            {"question1": a, "question2": f"tell me {a}", "label": number % 2}
+            for number, a in enumerate(texts(count))
+        ]
 
     plan = dataclasses.replace(training.plan, rows=rows, tower=SMALL, precision="fp32")
     text = dataclasses.replace(encoding.plan, items=texts)

@@ -57,7 +57,7 @@ def write_run(root, name, value=None, recipe=RECIPE):
     """A run of the recipe; without a value it is not finished."""
     run = root / "runs" / name
     run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"name": name, **recipe}))
     if value is not None:
         metrics = {"verification": {"auc": value}, "training": {"seconds": 60}}
         (run / "metrics.json").write_text(json.dumps(metrics))
