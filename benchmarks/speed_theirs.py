@@ -68,7 +68,7 @@ def encode_pictures(job: Job, plan: Encoding) -> None:
 
 
 def train(job: Job, plan: Training) -> None:
-    """SentenceTransformerTrainer, with CoSENTLoss on labelled pairs, else the in-batch loss."""
+    """SentenceTransformerTrainer, with CoSENTLoss where ours is cosent, else the in-batch loss."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformerTrainer,
@@ -91,7 +91,7 @@ def train(job: Job, plan: Training) -> None:
             _with_head(job, model)
         loss = (
             CoSENTLoss(model)
-            if plan.label
+            if plan.loss["name"] == "cosent"
             else MultipleNegativesRankingLoss(model, scale=1 / plan.loss["temperature"])
         )
         trainer = SentenceTransformerTrainer(

@@ -244,15 +244,14 @@ def labels(table: Table, column: str, same: object) -> np.ndarray:
         )
     counts = Counter(plain)
     others = [value for value, _ in counts.most_common() if value != wanted]
-    spelled = dict(zip(reversed(plain), reversed(values), strict=True))  # as the first has it
     if wanted not in counts:
-        found = ", ".join(repr(spelled[value]) for value in others[:5])
+        found = ", ".join(repr(values[plain.index(value)]) for value in others[:5])
         raise DataError(f"{where}: no row has the label that means same, {same!r}; found: {found}")
     if len(others) > 1:
         odd = [row for row, value in enumerate(plain) if value not in (wanted, others[0])]
         raise DataError(
             f"{where}: row {odd[0]} (from 0) has the label {values[odd[0]]!r}, which is neither "
-            f"{same!r} (same) nor {spelled[others[0]]!r} (not the same){_and_more(odd)}"
+            f"{same!r} (same) nor {values[plain.index(others[0])]!r} (not the same){_and_more(odd)}"
         )
     return np.array([value == wanted for value in plain])
 

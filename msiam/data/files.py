@@ -152,7 +152,7 @@ def _parse_csv(data: bytes, name: str, delimiter: str) -> datasets.Dataset:
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
         )
     except pa.ArrowInvalid:
-        _blame_line(data, name, delimiter, len(header))
+        _blame_line(data, name, delimiter, header)
         raise
     return from_arrow(pa.table([_typed(c) for c in table.columns], table.schema.names))
 
@@ -162,16 +162,14 @@ def _cells(data: bytes, delimiter: str) -> Any:
     return csv.reader(text, delimiter=delimiter)
 
 
-def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
+def _blame_line(data: bytes, name: str, delimiter: str, header: list[str]) -> None:
     """Raise for the first row that is not as wide as the header, by the line that it begins on."""
     data.decode("utf-8")  # a reader by chunks would say where in its chunk a byte is wrong
     rows = _cells(data, delimiter)
     begins = 1
     try:
-        header: list[str] = []
         for row in rows:
-            header = header or row
-            if row and len(row) != width:
+            if row and len(row) != len(header):
                 if other := _other_separator(header, delimiter.join(row)):
                     raise DataError(
                         f"{name}: its header and line {begins} have {other!r} between cells, it "
@@ -179,8 +177,9 @@ def _blame_line(data: bytes, name: str, delimiter: str, width: int) -> None:
                         "tabs in a .tsv"
                     )
                 raise DataError(
-                    f"{name}: line {begins} has {len(row)} cells where the header has {width}; "
-                    f"a text with '{delimiter}' or a line break in it stands in double quotes"
+                    f"{name}: line {begins} has {len(row)} cells where the header has "
+                    f"{len(header)}; a text with '{delimiter}' or a line break in it stands in "
+                    "double quotes"
                 )
             begins = rows.line_num + 1
     except csv.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,7 @@ def augment(images: Tensor, size: int, options: Augmentation, draw: Tensor | Non
     return images
 
 
+@cache
 def quasi_random(count: int) -> Tensor:
     """(count, numbers) draws that lie evenly, always the same: Sobol's (1967), scrambled."""
     engine = torch.quasirandom.SobolEngine(DRAWS + 2, scramble=True, seed=0)
